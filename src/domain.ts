@@ -1,0 +1,77 @@
+import type { GraphQLSchema } from 'graphql';
+import type { EngineBuilder } from './graphql/builder.ts';
+import { erase } from './graphql/builder.ts';
+import { type Registry, registryOf } from './graphql/registry.ts';
+import { finishSchema } from './graphql/schema.ts';
+import { type Catalog, createCatalog } from './outbox/catalog.ts';
+import type { EventDefinition } from './outbox/event.ts';
+
+export interface DomainOptions<Tables> {
+  readonly builder: EngineBuilder<Tables>;
+  /** For each entity, the prefix of its ids: `{ Order: 'order' }` gives `order_…`. Never to be changed. */
+  readonly idPrefixes: Readonly<Record<string, string>>;
+  /** Tables of the domain that belong to no account, and so have no `account_id`. @default none */
+  readonly sharedTables?: readonly string[];
+}
+
+/** A business, as the engine runs it: what `schema/index.ts` exports. */
+export interface Domain {
+  readonly catalog: Catalog;
+  readonly registry: Registry;
+  readonly sharedTables: ReadonlySet<string>;
+  /** Lets a room of the engine add its fields; before `toSchema`. */
+  extend(add: (builder: EngineBuilder) => void): void;
+  /** Builds the schema, once. */
+  toSchema(): GraphQLSchema;
+}
+
+/** Prefixes that the engine's own objects have. */
+const ENGINE_PREFIXES: Readonly<Record<string, string>> = {
+  Event: 'evt',
+  Account: 'acc',
+  Webhook: 'wh',
+  Delivery: 'dlv',
+  ApiKey: 'key',
+};
+
+/**
+ * Closes the contract between a domain and the engine.
+ * @throws Error naming what is missing or double: an entity without prefix, a prefix without entity or used twice
+ */
+export function defineDomain<Tables>(options: DomainOptions<Tables>): Domain {
+  const builder = erase(options.builder);
+  const registry = registryOf(builder);
+  checkPrefixes(registry, options.idPrefixes);
+  // kept with their payload's types by declareEvents
+  const events: readonly EventDefinition[] = [...registry.events.values()];
+  let schema: GraphQLSchema | undefined;
+  return {
+    catalog: createCatalog(events),
+    registry,
+    sharedTables: new Set(options.sharedTables ?? []),
+    extend(add) {
+      if (schema !== undefined) throw new Error('the schema is built already');
+      add(builder);
+    },
+    toSchema() {
+      schema ??= finishSchema(builder);
+      return schema;
+    },
+  };
+}
+
+function checkPrefixes(registry: Registry, prefixes: Readonly<Record<string, string>>): void {
+  const taken = new Set(Object.values(ENGINE_PREFIXES));
+  for (const [entity, prefix] of Object.entries(prefixes)) {
+    if (!registry.entities.has(entity))
+      throw new Error(`idPrefixes names "${entity}", which no builder.entity declares`);
+    if (!/^[a-z][a-z0-9]{0,15}$/.test(prefix))
+      throw new Error(`the prefix "${prefix}" of ${entity} must be 1 to 16 lower-case letters and digits`);
+    if (taken.has(prefix)) throw new Error(`the prefix "${prefix}" of ${entity} is taken already`);
+    taken.add(prefix);
+    registry.prefixes.set(entity, prefix);
+  }
+  for (const entity of registry.entities.keys()) {
+    if (!registry.prefixes.has(entity)) throw new Error(`idPrefixes lacks the entity "${entity}"`);
+  }
+}

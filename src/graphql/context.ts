@@ -1,0 +1,75 @@
+import type { Kysely } from 'kysely';
+import type { ReadonlyKysely } from 'kysely/readonly';
+import { AccountGuard } from '../database/account-guard.ts';
+import type { Database } from '../database/connect.ts';
+import type { EngineTables } from '../database/tables.ts';
+import type { Principal } from '../identity/principal.ts';
+import type { Catalog } from '../outbox/catalog.ts';
+import type { CursorCodec } from '../outbox/cursor.ts';
+import type { Outcome } from '../outbox/idempotency.ts';
+import { readHead } from '../outbox/read.ts';
+import type { Transact } from '../outbox/transact.ts';
+import type { Clock } from '../runtime/clock.ts';
+import { createLoaders, type Loaders } from './loader.ts';
+import type { Registry } from './registry.ts';
+
+/** What every operation of a process shares. */
+export interface EngineServices {
+  readonly database: Database;
+  readonly transact: Transact;
+  readonly catalog: Catalog;
+  readonly cursors: CursorCodec;
+  readonly clock: Clock;
+  readonly registry: Registry;
+  /** Tables that have an `account_id`. */
+  readonly accountTables: ReadonlySet<string>;
+  /** Calls with an idempotency key that are under way in this process: equal ones share the wait. */
+  readonly callsUnderWay: Map<string, Promise<Outcome | undefined>>;
+}
+
+/**
+ * What a resolver gets: one per operation, and one per event of a subscription.
+ * @typeParam Tables the domain's tables
+ */
+export interface EngineContext<Tables = unknown> {
+  /** Only a type: what `TablesOf` reads. */
+  readonly tables?: Tables;
+  readonly principal: Principal;
+  readonly accountId: string;
+  readonly requestId: string;
+  readonly idempotencyKey: string | undefined;
+  /** Reads the account's rows. It can't write, and refuses a statement that does not name the account. */
+  readonly read: ReadonlyKysely<Tables>;
+  readonly loaders: Loaders;
+  readonly engine: EngineServices;
+  /** The account's head, as it was before the operation's first resolver ran. */
+  readonly head: Promise<number> | undefined;
+}
+
+export interface ContextOptions {
+  readonly principal: Principal;
+  readonly requestId: string;
+  readonly idempotencyKey?: string | undefined;
+  /** Set where the document selects `head`: its read must come before any other. @default false */
+  readonly readsHead?: boolean;
+}
+
+/** Makes a context. With `readsHead` the caller awaits `context.head` before it executes. */
+export function createContext(engine: EngineServices, options: ContextOptions): EngineContext {
+  const { principal, requestId, idempotencyKey } = options;
+  const read = guardedReader(engine, principal.accountId);
+  return {
+    principal,
+    accountId: principal.accountId,
+    requestId,
+    idempotencyKey,
+    read: read as unknown as ReadonlyKysely<unknown>, // the same object, less the methods that write
+    loaders: createLoaders(read, principal, engine.registry),
+    engine,
+    head: options.readsHead ? readHead(read, principal.accountId) : undefined,
+  };
+}
+
+function guardedReader(engine: EngineServices, accountId: string): Kysely<EngineTables> {
+  return engine.database.db.withPlugin(new AccountGuard({ tables: engine.accountTables, accountId }));
+}

@@ -1,0 +1,135 @@
+import DataLoader from 'dataloader';
+import type { Kysely } from 'kysely';
+import type { EngineTables } from '../database/tables.ts';
+import { type Principal, requireScope } from '../identity/principal.ts';
+import { filterPredicate } from '../outbox/filter.ts';
+import { type EventRecord, readEventsById } from '../outbox/read.ts';
+import { idPrefix } from '../runtime/id.ts';
+import type { Registry } from './registry.ts';
+
+/** A row of an entity's table. */
+export type EntityRow = { readonly id: string } & Record<string, unknown>;
+
+/** Batched reads of one operation. Rows of other accounts are not there. */
+export interface Loaders {
+  /** @throws EngineError FORBIDDEN without the entity's scope */
+  entity(name: string, id: string): Promise<EntityRow | null>;
+  /** The same without asking for the scope: for what the principal itself has just changed. */
+  own(name: string, id: string): Promise<EntityRow | null>;
+  /** Puts a row, just written or read, in place of what was loaded. */
+  prime(name: string, row: EntityRow): void;
+  /** The version of an entity's subject; 0 before its first event. */
+  version(entity: string, id: string): Promise<number>;
+  /** An event that the principal may see. */
+  event(id: string): Promise<EventRecord | null>;
+  /** Whatever the id's prefix stands for, with the name of its type in the graph. */
+  node(id: string): Promise<{ readonly typeName: string; readonly row: unknown } | null>;
+  /** Forgets everything: called after each change. */
+  clear(): void;
+}
+
+/** Makes the loaders of one operation. */
+export function createLoaders(read: Kysely<EngineTables>, principal: Principal, registry: Registry): Loaders {
+  const { accountId } = principal;
+  const entities = new Map<string, DataLoader<string, EntityRow | null>>();
+
+  const versions = new DataLoader<readonly [string, string], number, string>(
+    (keys) => loadVersions(read, accountId, keys),
+    { cacheKeyFn: ([entity, id]) => `${entity}:${id}`, maxBatchSize: 1_000 },
+  );
+  const events = new DataLoader<string, EventRecord | null>((ids) => loadEvents(read, principal, registry, ids), {
+    maxBatchSize: 100,
+  });
+
+  function entityLoader(name: string): DataLoader<string, EntityRow | null> {
+    const known = entities.get(name);
+    if (known) return known;
+    const { table } = registry.entity(name);
+    const loader = new DataLoader<string, EntityRow | null>((ids) => loadRows(read, { table, accountId, ids }), {
+      maxBatchSize: 1_000,
+    });
+    entities.set(name, loader);
+    return loader;
+  }
+
+  const loaders: Loaders = {
+    async entity(name, id) {
+      requireScope(principal, registry.entity(name).scope);
+      return entityLoader(name).load(id);
+    },
+    own: (name, id) => entityLoader(name).load(id),
+    prime: (name, row) => {
+      entityLoader(name).clear(row.id).prime(row.id, row);
+    },
+    version: (entity, id) => versions.load([entity, id]),
+    event: (id) => events.load(id),
+    async node(id) {
+      const prefix = idPrefix(id);
+      if (prefix === 'evt') {
+        const event = await events.load(id);
+        return event && { typeName: registry.eventTypeName(event.name), row: event };
+      }
+      const entity = prefix === undefined ? undefined : registry.entityByPrefix(prefix);
+      const mayRead = entity !== undefined && principal.scopes.has(entity.scope);
+      const row = mayRead ? await entityLoader(entity.name).load(id) : null;
+      return entity && row ? { typeName: entity.name, row } : null;
+    },
+    clear() {
+      entities.clear();
+      versions.clearAll();
+      events.clearAll();
+    },
+  };
+  return loaders;
+}
+
+interface RowsRequest {
+  readonly table: string;
+  readonly accountId: string;
+  readonly ids: readonly string[];
+}
+
+async function loadRows(
+  read: Kysely<EngineTables>,
+  { table, accountId, ids }: RowsRequest,
+): Promise<(EntityRow | null)[]> {
+  // which tables the domain has is not known to the engine's types; the registry's are checked at start
+  const domain = read as unknown as Kysely<Record<string, { id: string; account_id: string }>>;
+  const rows = await domain
+    .selectFrom(table)
+    .selectAll()
+    .where('account_id', '=', accountId)
+    .where('id', 'in', ids)
+    .execute();
+  const byId = new Map(rows.map((row) => [row.id, row as EntityRow]));
+  return ids.map((id) => byId.get(id) ?? null);
+}
+
+async function loadVersions(
+  read: Kysely<EngineTables>,
+  accountId: string,
+  keys: readonly (readonly [string, string])[],
+): Promise<number[]> {
+  const rows = await read
+    .selectFrom('fanfare.subject')
+    .select(['type', 'id', 'version'])
+    .where('account_id', '=', accountId)
+    .where('type', 'in', [...new Set(keys.map(([type]) => type))])
+    .where('id', 'in', [...new Set(keys.map(([, id]) => id))])
+    .execute();
+  const byKey = new Map(rows.map(({ type, id, version }) => [`${type}:${id}`, version]));
+  return keys.map(([type, id]) => byKey.get(`${type}:${id}`) ?? 0);
+}
+
+async function loadEvents(
+  read: Kysely<EngineTables>,
+  principal: Principal,
+  registry: Registry,
+  ids: readonly string[],
+): Promise<(EventRecord | null)[]> {
+  if (!principal.scopes.has('events:read')) return ids.map(() => null);
+  const mayShow = filterPredicate(registry.visibleTo(principal));
+  const records = await readEventsById(read, principal.accountId, ids);
+  const byId = new Map(records.filter(mayShow).map((record) => [record.id, record]));
+  return ids.map((id) => byId.get(id) ?? null);
+}

@@ -1,0 +1,179 @@
+import { EngineError } from '../errors.ts';
+import { makeKey } from '../identity/key-format.ts';
+import { insertKey } from '../identity/keys.ts';
+import type { Tx } from '../outbox/transact.ts';
+import { newId } from '../runtime/id.ts';
+import type { EngineBuilder } from './builder.ts';
+import type { EngineContext } from './context.ts';
+import { registryOf } from './registry.ts';
+import { accountRef } from './viewer.ts';
+
+/** Adds what operators do: accounts, keys, and a look at events that could not be stamped. */
+export function addOperatorFields(builder: EngineBuilder): void {
+  addAccountCreate(builder);
+  addKeyChanges(builder);
+  addParkedEvents(builder);
+}
+
+function addAccountCreate(builder: EngineBuilder): void {
+  builder.mutationField('accountCreate', (t) =>
+    t.change({
+      scope: 'operator',
+      description: 'Makes an account. It has no key yet: `apiKeyCreate(accountId:)`.',
+      args: { name: t.arg.string({ required: true, description: '1 to 200 characters.' }) },
+      success: { account: accountRef(builder) },
+      run: async (tx, { name }) => {
+        if (name.length < 1 || name.length > 200)
+          throw new EngineError('BAD_INPUT', '"name" must have 1 to 200 characters');
+        const account = { id: newId('acc'), name, created_at: new Date() };
+        await insertAccount(tx, account);
+        return { account };
+      },
+    }),
+  );
+}
+
+/** The account is not the operator's own: this is the one insert of a foreign account's row, by SQL of its own. */
+async function insertAccount(
+  tx: Tx,
+  { id, name, created_at }: { id: string; name: string; created_at: Date },
+): Promise<void> {
+  await tx.db
+    .insertInto('fanfare.account')
+    .values(({ fn, val }) => ({ id, name, created_at, shard: fn('fanfare.shard_of', [val(id)]) }))
+    .execute();
+}
+
+function addKeyChanges(builder: EngineBuilder): void {
+  const key = builder.objectRef<{
+    readonly id: string;
+    readonly scopes: readonly string[];
+    readonly description: string;
+  }>('ApiKey');
+  key.implement({
+    description: 'A key, less its secret.',
+    fields: (t) => ({
+      id: t.exposeID('id', { description: '`key_…`, as it stands in `actor`.' }),
+      scopes: t.stringList({ resolve: ({ scopes }) => [...scopes] }),
+      description: t.exposeString('description'),
+    }),
+  });
+  builder.mutationField('apiKeyCreate', (t) =>
+    t.change({
+      scope: 'keys:write',
+      description:
+        'Makes a key with some of the scopes that the caller has. Operators may make keys of other accounts.',
+      args: {
+        scopes: t.arg.stringList({ required: true, description: 'At least one.' }),
+        description: t.arg.string({ description: 'At most 200 characters.' }),
+        accountId: t.arg.id({ description: "Operators only. Left out: the caller's account." }),
+        expiresAt: t.arg({ type: 'DateTime', description: 'When it ends by itself; left out: never.' }),
+      },
+      success: {
+        apiKey: key,
+        secret: { type: 'String', secret: true, nullable: true, description: 'The key itself, shown this once.' },
+      },
+      run: async (tx, args, context) => {
+        const scopes = checkScopes(builder, context, args.scopes);
+        const accountId = await targetAccount(tx, context, args.accountId);
+        const secret = makeKey();
+        const description = (args.description ?? '').slice(0, 200);
+        const id = await insertKey(tx.db, {
+          key: secret,
+          accountId,
+          scopes,
+          description,
+          createdBy: context.principal.id,
+          expiresAt: args.expiresAt ?? null,
+        });
+        return { apiKey: { id, scopes, description }, secret };
+      },
+    }),
+  );
+  builder.mutationField('apiKeyRevoke', (t) =>
+    t.change({
+      scope: 'keys:write',
+      description:
+        'Ends a key at once: its calls fail, its streams end, its sockets close. Webhooks keep their own grants.',
+      args: { id: t.arg.id({ required: true, description: '`key_…`' }) },
+      success: { id: 'ID' },
+      run: async (tx, { id }) => {
+        const { numUpdatedRows } = await tx.db
+          .updateTable('fanfare.api_key')
+          .set({ revoked_at: new Date() })
+          .where('account_id', '=', tx.accountId)
+          .where('id', '=', id.replace(/^key_/, ''))
+          .executeTakeFirst();
+        if (numUpdatedRows === 0n) throw new EngineError('NOT_FOUND', `there is no key "${id}"`);
+        return { id };
+      },
+    }),
+  );
+}
+
+function checkScopes(builder: EngineBuilder, { principal }: EngineContext, scopes: readonly string[]): string[] {
+  const known = registryOf(builder).scopes;
+  if (scopes.length === 0) throw new EngineError('BAD_INPUT', '"scopes" needs at least one scope');
+  for (const scope of scopes) {
+    if (!known.has(scope))
+      throw new EngineError(
+        'BAD_INPUT',
+        `"${scope.slice(0, 60)}" is not a scope; expected some of: ${[...known].sort().join(', ')}`,
+      );
+    if (!principal.scopes.has(scope))
+      throw new EngineError('FORBIDDEN', `a key can't grant the scope "${scope}", which it does not have`);
+  }
+  return [...new Set(scopes)].sort();
+}
+
+async function targetAccount(
+  tx: Tx,
+  { principal }: EngineContext,
+  accountId: string | null | undefined,
+): Promise<string> {
+  if (accountId === null || accountId === undefined || accountId === tx.accountId) return tx.accountId;
+  const known = principal.scopes.has('operator')
+    ? await tx.db.selectFrom('fanfare.account').select('id').where('id', '=', accountId).executeTakeFirst()
+    : undefined;
+  if (known === undefined) throw new EngineError('NOT_FOUND', `there is no account "${accountId}"`);
+  return known.id;
+}
+
+function addParkedEvents(builder: EngineBuilder): void {
+  const parked = builder.objectRef<{
+    event_id: string;
+    account_id: string;
+    name: string;
+    reason: string;
+    parked_at: Date;
+    payload: unknown;
+  }>('ParkedEvent');
+  parked.implement({
+    description:
+      'An event that was written through SQL with a payload that breaks its schema. It has no position, and nobody gets it.',
+    fields: (t) => ({
+      id: t.exposeID('event_id'),
+      accountId: t.exposeID('account_id'),
+      name: t.exposeString('name'),
+      reason: t.exposeString('reason', { description: 'What is wrong with it.' }),
+      parkedAt: t.field({ type: 'DateTime', resolve: ({ parked_at }) => parked_at }),
+      payload: t.field({ type: 'JSON', nullable: true, resolve: ({ payload }) => payload }),
+    }),
+  });
+  builder.queryField('parkedEvents', (t) =>
+    t.field({
+      type: [parked],
+      scope: 'operator',
+      description: 'Of all accounts, the newest first.',
+      args: { first: t.arg.int({ description: 'At most 100.', defaultValue: 50 }) },
+      resolve: (_root, { first }, { engine }) =>
+        engine.database.db
+          .selectFrom('fanfare.parked as p')
+          .leftJoin('fanfare.event as e', 'e.seq', 'p.seq')
+          .select(['p.event_id', 'p.account_id', 'p.name', 'p.reason', 'p.parked_at', 'e.payload'])
+          .orderBy('p.seq', 'desc')
+          .limit(Math.min(Math.max(first ?? 50, 0), 100))
+          .execute(),
+    }),
+  );
+}

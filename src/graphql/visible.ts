@@ -1,0 +1,17 @@
+import { EngineError } from '../errors.ts';
+import type { Principal } from '../identity/principal.ts';
+import type { EventFilter } from '../outbox/filter.ts';
+import type { Registry } from './registry.ts';
+
+/**
+ * Refuses a filter that names a type of events which the principal may not see: silence would look like "none happened".
+ * @throws EngineError FORBIDDEN, naming the scope
+ */
+export function requireEventTypes(registry: Registry, principal: Principal, filter: EventFilter): void {
+  for (const name of filter.types ?? []) {
+    const scope = registry.events.get(name)?.scope;
+    if (scope !== undefined && !principal.scopes.has(scope)) {
+      throw new EngineError('FORBIDDEN', `events of type "${name}" need the scope "${scope}"`);
+    }
+  }
+}

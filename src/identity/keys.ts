@@ -1,0 +1,109 @@
+import { timingSafeEqual } from 'node:crypto';
+import { type Kysely, sql } from 'kysely';
+import type { Database } from '../database/connect.ts';
+import type { EngineTables } from '../database/tables.ts';
+import { EngineError } from '../errors.ts';
+import { hashKey, parseKey } from './key-format.ts';
+import type { Principal } from './principal.ts';
+
+/** A key's row is looked up by its id; its secret is compared in constant time. */
+export interface KeyStore {
+  /** @throws EngineError UNAUTHENTICATED for whatever is wrong with the key, with one text for all reasons */
+  authenticate(key: string): Promise<Principal>;
+  /** The principals of these keys as they are now; one that was revoked or has expired is left out. */
+  refresh(keyIds: readonly string[]): Promise<ReadonlyMap<string, Principal>>;
+}
+
+const NO_SUCH_HASH = new Uint8Array(32);
+
+/** Reads keys from the database, on each call: a revoked key fails at once. */
+export function createKeyStore(database: Database): KeyStore {
+  return {
+    async authenticate(key) {
+      const parsed = parseKey(key);
+      if (parsed === undefined) throw badKey();
+      const row = await selectKeys(database.db).where('id', '=', parsed.id).executeTakeFirst();
+      // an unknown id is compared too, so that it takes as long
+      const isSame = timingSafeEqual(row?.hash ?? NO_SUCH_HASH, hashKey(key));
+      if (row === undefined || !isSame || !row.is_live) throw badKey();
+      return toPrincipal(row);
+    },
+    async refresh(keyIds) {
+      if (keyIds.length === 0) return new Map();
+      const rows = await selectKeys(database.db).where('id', 'in', keyIds).execute();
+      return new Map(rows.filter(({ is_live }) => is_live).map((row) => [toPrincipal(row).id, toPrincipal(row)]));
+    },
+  };
+}
+
+export interface NewKey {
+  readonly key: string;
+  readonly accountId: string;
+  readonly scopes: readonly string[];
+  readonly description: string;
+  readonly createdBy: string | null;
+  readonly expiresAt: Date | null;
+}
+
+/** Stores the hash of a key. @returns the principal's id, `key_<id>` */
+export async function insertKey(db: Kysely<EngineTables>, { key, ...row }: NewKey): Promise<string> {
+  const parsed = parseKey(key);
+  if (parsed === undefined) throw new Error('the key is not of the form ff_<id>_<secret>_<crc>');
+  await db
+    .insertInto('fanfare.api_key')
+    .values({
+      id: parsed.id,
+      account_id: row.accountId,
+      hash: hashKey(key),
+      scopes: [...row.scopes],
+      description: row.description,
+      created_by: row.createdBy,
+      expires_at: row.expiresAt,
+      revoked_at: null,
+    })
+    .execute();
+  return principalId(parsed.id);
+}
+
+/**
+ * Makes sure that the admin key is a key of `acc_default` with all scopes; another key with its id is replaced.
+ * Older admin keys stay valid until they are revoked.
+ */
+export async function ensureAdminKey(database: Database, key: string, scopes: readonly string[]): Promise<void> {
+  const parsed = parseKey(key);
+  if (parsed === undefined) throw new Error('the admin key is not of the form ff_<id>_<secret>_<crc>');
+  await sql`
+    insert into fanfare.api_key (id, account_id, hash, scopes, description)
+    values (${parsed.id}, 'acc_default', ${hashKey(key)}, ${[...scopes]}::text[], 'admin')
+    on conflict (id) do update set hash = excluded.hash, scopes = excluded.scopes, revoked_at = null
+  `.execute(database.db);
+}
+
+/** `key_<id>`, as it stands in events and logs. */
+export function principalId(keyId: string): string {
+  return `key_${keyId}`;
+}
+
+function selectKeys(db: Kysely<EngineTables>) {
+  return db
+    .selectFrom('fanfare.api_key')
+    .select(['id', 'account_id', 'hash', 'scopes', 'expires_at'])
+    .select(sql<boolean>`revoked_at is null and (expires_at is null or expires_at > fanfare.now())`.as('is_live'));
+}
+
+function toPrincipal(row: { id: string; account_id: string; scopes: string[]; expires_at: Date | null }): Principal {
+  return {
+    id: principalId(row.id),
+    accountId: row.account_id,
+    scopes: new Set(row.scopes),
+    narrowing: [],
+    expiresAt: row.expires_at ?? undefined,
+  };
+}
+
+function badKey(): EngineError {
+  return new EngineError(
+    'UNAUTHENTICATED',
+    'the API key is missing, wrong, expired or revoked; send "Authorization: Bearer ff_…"',
+  );
+}

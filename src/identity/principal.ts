@@ -1,0 +1,32 @@
+import { EngineError } from '../errors.ts';
+import type { EventFilter } from '../outbox/filter.ts';
+
+/** The engine's own scopes; a domain declares its own beside them. */
+export const ENGINE_SCOPES = [
+  'events:read',
+  'webhooks:read',
+  'webhooks:write',
+  'consumers:write',
+  'keys:write',
+  'tokens:create',
+  'audit:read',
+  'introspect',
+  'operator',
+] as const;
+
+/** Who asks: one account, what it may do, and which events it may see. */
+export interface Principal {
+  /** The key's or webhook's id; recorded as the actor of its changes. */
+  readonly id: string;
+  readonly accountId: string;
+  readonly scopes: ReadonlySet<string>;
+  /** Events outside of these do not exist for it; all must hold. Empty: everything that its scopes allow. */
+  readonly narrowing: readonly EventFilter[];
+  /** When it ends by itself. */
+  readonly expiresAt: Date | undefined;
+}
+
+/** @throws EngineError FORBIDDEN, naming the scope */
+export function requireScope(principal: Principal, scope: string): void {
+  if (!principal.scopes.has(scope)) throw new EngineError('FORBIDDEN', `this needs the scope "${scope}"`);
+}

@@ -1,0 +1,97 @@
+import { createHmac, hkdfSync, timingSafeEqual } from 'node:crypto';
+import { EngineError } from '../errors.ts';
+
+/**
+ * A place in an account's log. A `position` cursor stands behind that event; a `commit` cursor names a change's last
+ * event, whose position may not be known yet.
+ */
+export type Place =
+  | { readonly kind: 'position'; readonly position: number }
+  | { readonly kind: 'commit'; readonly eventId: string };
+
+/** Encodes and checks cursors of one installation and epoch. */
+export interface CursorCodec {
+  encode(accountId: string, place: Place): string;
+  /**
+   * @throws EngineError INVALID_CURSOR for garbage, a changed byte or another account's cursor; EPOCH_CHANGED for one
+   * that was given out before the log was restored from a backup.
+   */
+  decode(accountId: string, cursor: string): Place;
+}
+
+const VERSION_POSITION = 1;
+const VERSION_COMMIT = 2;
+const EPOCH_BYTES = 8;
+const MAC_BYTES = 16;
+const EVENT_ID = /^evt_([0-9a-f]{32})$/;
+
+/**
+ * A cursor is base64url of version (1 byte), epoch (8), position (8, big-endian) or event id (16), and the first 16
+ * bytes of an HMAC-SHA-256 over these and the account.
+ * @param secret the bytes of SECRETS_KEY; the cursor key is derived from it by HKDF
+ * @param epoch 16 hex digits, from `fanfare.installation`
+ */
+export function createCursorCodec(secret: Uint8Array, epoch: string): CursorCodec {
+  const key = new Uint8Array(hkdfSync('sha256', secret, '', 'fanfare cursor v1', 32));
+  const epochBytes = Buffer.from(epoch, 'hex');
+
+  const mac = (accountId: string, head: Uint8Array) =>
+    createHmac('sha256', key).update(head).update(accountId).digest().subarray(0, MAC_BYTES);
+
+  return {
+    encode(accountId, place) {
+      const head = Buffer.concat([Buffer.from([versionOf(place)]), epochBytes, placeBytes(place)]);
+      return Buffer.concat([head, mac(accountId, head)]).toString('base64url');
+    },
+    decode(accountId, cursor) {
+      const bytes = cursorBytes(cursor);
+      const head = bytes.subarray(0, -MAC_BYTES);
+      if (!timingSafeEqual(bytes.subarray(-MAC_BYTES), mac(accountId, head))) throw invalidCursor();
+      if (!head.subarray(1, 1 + EPOCH_BYTES).equals(epochBytes)) {
+        throw new EngineError(
+          'EPOCH_CHANGED',
+          'this cursor is from before the log was restored; read the current state and start from "head"',
+        );
+      }
+      return readPlace(head[0] ?? 0, head.subarray(1 + EPOCH_BYTES));
+    },
+  };
+}
+
+/** What is thrown for a cursor that this server did not give to this account. */
+export function invalidCursor(): EngineError {
+  return new EngineError(
+    'INVALID_CURSOR',
+    'this is not a cursor that this server gave out; pass one unchanged, or leave it out',
+  );
+}
+
+function versionOf(place: Place): number {
+  return place.kind === 'position' ? VERSION_POSITION : VERSION_COMMIT;
+}
+
+function placeBytes(place: Place): Uint8Array {
+  if (place.kind === 'commit') {
+    const hex = EVENT_ID.exec(place.eventId)?.[1];
+    if (hex === undefined) throw new Error(`"${place.eventId}" is not an event's id`);
+    return Buffer.from(hex, 'hex');
+  }
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigUInt64BE(BigInt(place.position));
+  return bytes;
+}
+
+/** Only the one canonical spelling of a cursor passes, of one of the two lengths. */
+function cursorBytes(cursor: string): Buffer {
+  const bytes = Buffer.from(cursor.length > 80 ? '' : cursor, 'base64url');
+  const placeLength = bytes[0] === VERSION_POSITION ? 8 : bytes[0] === VERSION_COMMIT ? 16 : -1;
+  const isWhole = bytes.length === 1 + EPOCH_BYTES + placeLength + MAC_BYTES;
+  if (!isWhole || bytes.toString('base64url') !== cursor) throw invalidCursor();
+  return bytes;
+}
+
+function readPlace(version: number, bytes: Buffer): Place {
+  return version === VERSION_POSITION
+    ? { kind: 'position', position: Number(bytes.readBigUInt64BE()) }
+    : { kind: 'commit', eventId: `evt_${bytes.toString('hex')}` };
+}

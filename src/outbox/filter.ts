@@ -1,0 +1,73 @@
+import { type Expression, type ExpressionBuilder, type SqlBool, sql } from 'kysely';
+import type { EngineTables } from '../database/tables.ts';
+
+/**
+ * The closed algebra by which events are chosen, the same on every channel: each part that is present must hold, and
+ * a part holds if any of its values does. An absent part holds always; an empty one never.
+ */
+export interface EventFilter {
+  /** Wire names: `order.placed`. */
+  readonly types?: readonly string[];
+  /** Ids of subjects. */
+  readonly subjects?: readonly string[];
+  /** Ids that the event's `related` paths lead to. */
+  readonly related?: readonly string[];
+  /** Names of changed fields; a fact has none. */
+  readonly changed?: readonly string[];
+}
+
+/** What a filter looks at. */
+export interface FilteredEvent {
+  readonly name: string;
+  readonly subjectId: string;
+  readonly related: readonly string[];
+  readonly changed: readonly string[];
+}
+
+/** Compiles filters, all of which must hold, to a predicate for live events. */
+export function filterPredicate(filters: readonly EventFilter[]): (event: FilteredEvent) => boolean {
+  const tests = filters.flatMap(predicates);
+  return (event) => tests.every((holds) => holds(event));
+}
+
+function predicates(filter: EventFilter): ((event: FilteredEvent) => boolean)[] {
+  const tests: ((event: FilteredEvent) => boolean)[] = [];
+  if (filter.types) tests.push(includes(filter.types, (event) => event.name));
+  if (filter.subjects) tests.push(includes(filter.subjects, (event) => event.subjectId));
+  if (filter.related) tests.push(overlaps(filter.related, (event) => event.related));
+  if (filter.changed) tests.push(overlaps(filter.changed, (event) => event.changed));
+  return tests;
+}
+
+function includes(wanted: readonly string[], value: (event: FilteredEvent) => string) {
+  const set = new Set(wanted);
+  return (event: FilteredEvent) => set.has(value(event));
+}
+
+function overlaps(wanted: readonly string[], values: (event: FilteredEvent) => readonly string[]) {
+  const set = new Set(wanted);
+  return (event: FilteredEvent) => values(event).some((value) => set.has(value));
+}
+
+/** Compiles filters, all of which must hold, to SQL over rows of `fanfare.event as e`. */
+export function filterSql(
+  eb: ExpressionBuilder<{ e: EngineTables['fanfare.event'] }, 'e'>,
+  filters: readonly EventFilter[],
+): Expression<SqlBool> {
+  return eb.and(
+    filters.flatMap(({ types, subjects, related, changed }) => [
+      ...(types ? [sql<SqlBool>`e.name = any(${types}::text[])`] : []),
+      ...(subjects ? [sql<SqlBool>`e.subject_id = any(${subjects}::text[])`] : []),
+      ...(related ? [sql<SqlBool>`e.related && ${related}::text[]`] : []),
+      ...(changed ? [sql<SqlBool>`e.changed && ${changed}::text[]`] : []),
+    ]),
+  );
+}
+
+/** One text for equal filters, whatever the order and repetition of their values: for keys of shared work. */
+export function filterKey(filters: readonly EventFilter[]): string {
+  const parts = filters.map(({ types, subjects, related, changed }) =>
+    [types, subjects, related, changed].map((values) => (values ? [...new Set(values)].sort() : null)),
+  );
+  return JSON.stringify(parts);
+}

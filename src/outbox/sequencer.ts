@@ -1,0 +1,133 @@
+import { sql } from 'kysely';
+import type { Database } from '../database/connect.ts';
+import type { Observe } from '../runtime/observe.ts';
+import { type Catalog, payloadFault } from './catalog.ts';
+import { type EventRow, type ShardRecord, toRecord } from './read.ts';
+
+/**
+ * Gives committed events their order: one leader per shard, chosen by a lease in the database.
+ *
+ * A shard is *free* (its lease ran out), *held* (this process renews it each second), or *lost* (a renewal did not
+ * bring it back, so somebody else has raised its generation). Whatever a frozen leader does after it was thawed, the
+ * fence inside `fanfare.stamp` refuses a generation or lease that no longer holds.
+ */
+export interface Sequencer {
+  /** Takes what it can get of the free shards and renews what it holds. Call each second. */
+  keepLeases(): Promise<void>;
+  /** Checks, stamps and publishes one batch; `more` if there may be another. */
+  stampBatch(): Promise<'more' | 'idle'>;
+  /** Hands its shards back, so that another process need not wait for the leases to run out. */
+  release(): Promise<void>;
+  /** The shards that it believes to hold. */
+  held(): readonly number[];
+}
+
+export interface SequencerDeps {
+  readonly database: Database;
+  readonly catalog: Catalog;
+  /** Sends stamped events on; may fail or lose them: readers notice the gap and fill it from Postgres. */
+  readonly publish: (batch: readonly ShardRecord[]) => Promise<void>;
+  readonly observe: Observe;
+  /** Unique to this process and start. */
+  readonly owner: string;
+  /** @default 3_000 (ms) */
+  readonly leaseMs?: number;
+  /** Events per stamp. @default 500 */
+  readonly batchSize?: number;
+  /** Takes leases over from their holder at the first claim: only where a lock says that the holder is dead. @default false */
+  readonly steal?: boolean;
+}
+
+/** Builds a sequencer; it does nothing until it is called. Its calls must not overlap with themselves. */
+export function createSequencer(deps: SequencerDeps): Sequencer {
+  const { database, catalog, publish, observe, owner, leaseMs = 3_000, batchSize = 500 } = deps;
+  const lease = `${leaseMs} milliseconds`;
+  const generations = new Map<number, number>();
+  let steal = deps.steal ?? false;
+
+  async function keepLeases(): Promise<void> {
+    if (generations.size > 0) await renew();
+    const { rows } = await sql<{ id: number; generation: number }>`
+      select * from fanfare.claim_shards(${owner}, ${lease}::interval, ${steal})
+    `.execute(database.db);
+    steal = false;
+    for (const { id, generation } of rows) generations.set(id, generation);
+    if (rows.length > 0) observe({ name: 'relay.claimed', shards: rows.map(({ id }) => id) });
+  }
+
+  async function renew(): Promise<void> {
+    const { rows } = await sql<{ id: number; generation: number }>`
+      select * from fanfare.renew_shards(${owner}, ${shards()}::smallint[], ${[...generations.values()]}::bigint[], ${lease}::interval)
+    `.execute(database.db);
+    const kept = new Map(rows.map(({ id, generation }) => [id, generation]));
+    const lost = shards().filter((id) => !kept.has(id));
+    for (const id of lost) generations.delete(id);
+    if (lost.length > 0) observe({ name: 'relay.lost', shards: lost });
+  }
+
+  function shards(): number[] {
+    return [...generations.keys()];
+  }
+
+  async function stampBatch(): Promise<'more' | 'idle'> {
+    if (generations.size === 0) return 'idle';
+    const checked = await checkUnchecked(database, catalog, { shards: shards(), limit: batchSize });
+    if (checked.seqs.length > 0)
+      observe({ name: 'relay.checked', seqs: checked.seqs.length, invalid: checked.invalid.length });
+    const batch = await stamp(checked);
+    if (batch.length > 0) {
+      observe({ name: 'relay.stamped', events: batch.length });
+      await publish(batch).catch((error: unknown) => observe({ name: 'relay.publish_failed', level: 'warn', error }));
+      observe({ name: 'relay.batch', events: batch.length, parked: checked.invalid.length });
+    }
+    return batch.length >= batchSize || checked.seqs.length >= batchSize ? 'more' : 'idle';
+  }
+
+  async function stamp({ seqs, invalid }: Checked): Promise<ShardRecord[]> {
+    const { rows } = await sql<EventRow & { shard: number; shard_offset: number }>`
+      select * from fanfare.stamp(${shards()}::smallint[], ${[...generations.values()]}::bigint[], ${seqs}::bigint[],
+        ${invalid.map(({ seq }) => seq)}::bigint[], ${invalid.map(({ reason }) => reason)}::text[], ${batchSize}::int)
+    `.execute(database.db);
+    return rows.map((row) => ({ ...toRecord(row), shard: row.shard, shardOffset: row.shard_offset }));
+  }
+
+  async function release(): Promise<void> {
+    if (generations.size === 0) return;
+    await sql`
+      update fanfare.shard s set lease_until = '-infinity'
+      from unnest(${shards()}::smallint[], ${[...generations.values()]}::bigint[]) as held (id, generation)
+      where s.id = held.id and s.generation = held.generation and s.owner = ${owner}
+    `.execute(database.db);
+    await database.db.deleteFrom('fanfare.process').where('id', '=', owner).execute();
+    generations.clear();
+  }
+
+  return { keepLeases, stampBatch, release, held: shards };
+}
+
+/** Rows that came through SQL and were looked at; the others are not stamped past. */
+interface Checked {
+  readonly seqs: readonly number[];
+  readonly invalid: readonly { readonly seq: number; readonly reason: string }[];
+}
+
+async function checkUnchecked(
+  database: Database,
+  catalog: Catalog,
+  { shards, limit }: { readonly shards: readonly number[]; readonly limit: number },
+): Promise<Checked> {
+  const rows = await database.db
+    .selectFrom('fanfare.outbox as o')
+    .innerJoin('fanfare.event as e', 'e.seq', 'o.seq')
+    .select(['e.seq', 'e.name', 'e.payload', 'e.payload_version'])
+    .where('o.shard', '=', sql<number>`any(${shards}::smallint[])`)
+    .where(sql<boolean>`not o.checked`)
+    .orderBy('o.seq')
+    .limit(limit)
+    .execute();
+  const invalid = rows.flatMap((row) => {
+    const reason = payloadFault(catalog, row);
+    return reason === undefined ? [] : [{ seq: row.seq, reason }];
+  });
+  return { seqs: rows.map(({ seq }) => seq), invalid };
+}

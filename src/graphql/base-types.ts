@@ -1,5 +1,6 @@
 import type { Refusal } from '../errors.ts';
 import type { EventRecord } from '../outbox/read.ts';
+import { VersionConflict } from '../outbox/version-conflict.ts';
 import type { EngineBuilder } from './builder.ts';
 import { TYPE_NAME } from './node-fields.ts';
 import { DateTimeScalar, DecimalScalar, JsonScalar } from './scalars.ts';
@@ -19,6 +20,14 @@ export function declareBaseTypes(builder: EngineBuilder): void {
   declareNode(builder);
   declareEvent(builder);
   declareRefusal(builder);
+  builder.refusal(VersionConflict, {
+    description: 'The object has moved on since it was read.',
+    fields: (t) => ({
+      id: t.exposeID('id'),
+      expectedVersion: t.exposeInt('expectedVersion'),
+      currentVersion: t.exposeInt('currentVersion', { description: 'Read the object again, and decide anew.' }),
+    }),
+  });
 }
 
 /**

@@ -1,4 +1,4 @@
-import { type Kysely, sql, type Transaction } from 'kysely';
+import { type Kysely, type Selectable, sql, type Transaction } from 'kysely';
 import type { z } from 'zod';
 import { AccountGuard } from '../database/account-guard.ts';
 import type { Database } from '../database/connect.ts';
@@ -51,6 +51,11 @@ export interface Tx<Tables = unknown> {
     event: EventDefinition<Payload, Kind>,
     emission: Emission<Payload, Kind>,
   ): Promise<Emitted | undefined>;
+  /**
+   * A row of the account by its id, locked until the end of the transaction.
+   * @throws EngineError NOT_FOUND, also where the row is another account's
+   */
+  lockRow<Table extends keyof Tables & string>(table: Table, id: string): Promise<Selectable<Tables[Table]>>;
   /**
    * Refuses with `VersionConflict` unless the subject's version is `expected`; null or undefined expects nothing.
    * Holds the subject's row until the end, so that the version can't move meanwhile.
@@ -115,6 +120,7 @@ async function runOnce<R>(deps: TransactDeps, author: Author, work: (tx: Tx) => 
         lastEventId = emitted?.id ?? lastEventId;
         return emitted;
       },
+      lockRow: (table, id) => lockRow(db, { table, accountId: author.accountId, id }),
       expectVersion: (entity, id, expected) =>
         expectVersion(trx, { accountId: author.accountId, entity, id, expected }),
     };
@@ -138,6 +144,26 @@ async function emit<Payload extends z.ZodRawShape, Kind extends EventKind>(
   return row && row.id !== null && row.subject_version !== null
     ? { id: row.id, subjectVersion: row.subject_version }
     : undefined;
+}
+
+interface RowKey {
+  readonly table: string;
+  readonly accountId: string;
+  readonly id: string;
+}
+
+async function lockRow(db: Kysely<EngineTables>, { table, accountId, id }: RowKey): Promise<never> {
+  // the domain's tables are not known to the engine's types; the signature of Tx.lockRow has the caller's
+  const domain = db as unknown as Kysely<Record<string, { id: string; account_id: string }>>;
+  const row = await domain
+    .selectFrom(table)
+    .selectAll()
+    .where('account_id', '=', accountId)
+    .where('id', '=', id)
+    .forUpdate()
+    .executeTakeFirst();
+  if (row === undefined) throw new EngineError('NOT_FOUND', `there is no object with the id "${id.slice(0, 80)}"`);
+  return row as never;
 }
 
 interface Expectation {

@@ -6,7 +6,7 @@ export interface Clock {
   wait(ms: number, signal?: AbortSignal): Promise<void>;
 }
 
-/** The machine's own clock. Waits do not hold the process open. */
+/** The machine's own clock. A wait holds the process open until its signal aborts. */
 export const systemClock: Clock = {
   now: () => Date.now(),
   wait: (ms, signal) =>

@@ -1,6 +1,6 @@
-import { Agent, type Dispatcher, Pool, ProxyAgent, request as startRequest } from 'undici';
+import { request as startRequest } from 'undici';
 import { systemClock } from '../runtime/clock.ts';
-import { createConnector } from './connection.ts';
+import { createDispatcher } from './dispatcher.ts';
 import {
   AttemptAbortedError,
   type AttemptResult,
@@ -79,15 +79,14 @@ export interface Sender {
 
 /** Makes a sender. Does no I/O until the first attempt; how many run at once is up to the caller. */
 export function createSender(options: SenderOptions): Sender {
-  const { guard, version, deadlineMs = 15_000, connectTimeoutMs = 5_000, proxy, clock = systemClock } = options;
-  const dispatcher = createDispatcher({ ...options, connectTimeoutMs });
+  const { guard, version, deadlineMs = 15_000, connectTimeoutMs = 5_000, proxy, ca, clock = systemClock } = options;
+  const dispatcher = createDispatcher({ guard, connectTimeoutMs, proxy, ca });
   const watch = createSocketWatch({ maxResponseBytes: MAX_RESPONSE_BYTES });
-
   const underWay = new Set<Promise<unknown>>();
 
   function send(request: AttemptRequest): Promise<AttemptOutcome> {
     const attempt = makeAttempt(request);
-    const settled = attempt.then(
+    const settled: Promise<unknown> = attempt.then(
       () => underWay.delete(settled),
       () => underWay.delete(settled),
     );
@@ -194,33 +193,5 @@ function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   });
 }
 
-function createDispatcher(options: SenderOptions & { readonly connectTimeoutMs: number }): Dispatcher {
-  const { guard, connectTimeoutMs, proxy, ca } = options;
-  const limits = {
-    allowH2: false,
-    pipelining: 1,
-    maxHeaderSize: MAX_HEADER_BYTES,
-    headersTimeout: 0, // the deadline rules
-    bodyTimeout: 0,
-    keepAliveTimeout: KEEP_ALIVE_MS,
-    keepAliveMaxTimeout: KEEP_ALIVE_MS, // a receiver's hint can't hold an old answer of a name server longer
-    maxRequestsPerClient: MAX_REQUESTS_PER_CONNECTION,
-  };
-  if (proxy === undefined) return new Agent({ ...limits, connect: createConnector({ guard, connectTimeoutMs, ca }) });
-  return new ProxyAgent({
-    ...limits,
-    uri: proxy,
-    proxyTunnel: true,
-    requestTls: { minVersion: 'TLSv1.2', timeout: connectTimeoutMs, ...(ca === undefined ? {} : { ca }) },
-    proxyTls: { timeout: connectTimeoutMs },
-    // A proxy that never answers CONNECT must not keep its request for undici's 300 s.
-    clientFactory: (origin, pool) => new Pool(origin, { ...pool, headersTimeout: connectTimeoutMs }),
-  });
-}
-
-const MAX_HEADER_BYTES = 16_384;
 /** Of everything that arrives for one request, headers and framing included; body text is cut far below. */
 const MAX_RESPONSE_BYTES = 65_536;
-/** Shorter than the first retry's wait: a retry never rides on a connection whose name was looked up before it. */
-const KEEP_ALIVE_MS = 4_000;
-const MAX_REQUESTS_PER_CONNECTION = 100;

@@ -1,0 +1,134 @@
+import { createServer } from 'node:http';
+import { connect, type Socket } from 'node:net';
+import { describe, expect, it } from 'vitest';
+import type { SenderOptions } from '../../src/webhooks/attempt.ts';
+import { createCertificate } from '../support/certificate.ts';
+import { eventually } from '../support/eventually.ts';
+import { openRawReceiver } from '../support/raw-receiver.ts';
+import { OK, openSender, track } from '../support/sender.ts';
+
+describe('over TLS', () => {
+  const day = 86_400_000;
+  const good = createCertificate('hooks.example.com');
+
+  async function sendOverTls(certificate: { cert: string; key: string }, options: Partial<SenderOptions> = {}) {
+    const receiver = track(await openRawReceiver((socket) => socket.write(OK), { tls: certificate }));
+    const sender = await openSender({ answer: ['127.0.0.1'], deadlineMs: 5_000, ca: certificate.cert, ...options });
+    const outcome = await sender.send({ url: `https://hooks.example.com:${receiver.port}/`, headers: {}, body: '{}' });
+    return { outcome, received: receiver.received() };
+  }
+
+  it('a certificate of the URL’s name is accepted, though the address is pinned', async () => {
+    const { outcome, received } = await sendOverTls(good);
+    expect(outcome).toMatchObject({ kind: 'succeeded', remoteAddress: '127.0.0.1' });
+    expect(received).toMatch(/^host: hooks\.example\.com:/im);
+  });
+
+  it.each([
+    [
+      'expired',
+      createCertificate('hooks.example.com', {
+        notBefore: new Date(Date.now() - 9 * day),
+        notAfter: new Date(Date.now() - day),
+      }),
+      {},
+    ],
+    [
+      'not yet valid',
+      createCertificate('hooks.example.com', {
+        notBefore: new Date(Date.now() + day),
+        notAfter: new Date(Date.now() + 9 * day),
+      }),
+      {},
+    ],
+    ['of another host', createCertificate('other.example.com'), {}],
+    ['self-signed', good, { ca: undefined }],
+  ])('a certificate that is %s is refused, and nothing is sent', async (_, certificate, options) => {
+    const { outcome, received } = await sendOverTls(certificate, options);
+    expect(outcome).toMatchObject({ kind: 'failed', errorClass: 'TLS', remoteAddress: undefined });
+    expect(received).toBe('');
+  });
+
+  it('a receiver that speaks plain HTTP gets nothing', async () => {
+    const receiver = track(
+      await openRawReceiver((socket) => socket.write(OK), { onConnect: (socket) => socket.write(OK) }),
+    );
+    const sender = await openSender({ deadlineMs: 5_000 });
+    const outcome = await sender.send({ url: `https://127.0.0.1:${receiver.port}/`, headers: {}, body: '{}' });
+    expect(outcome).toMatchObject({ kind: 'failed', errorClass: 'TLS' });
+    expect(receiver.received()).not.toContain('POST');
+  });
+
+  it('a handshake that never ends is cut by the time-out for connecting', async () => {
+    const receiver = track(await openRawReceiver(() => {}));
+    const sender = await openSender({ deadlineMs: 60_000, connectTimeoutMs: 200 });
+    const outcome = await sender.send({ url: `https://127.0.0.1:${receiver.port}/`, headers: {}, body: '{}' });
+    expect(outcome).toMatchObject({ kind: 'failed', errorClass: 'TLS' });
+    expect(outcome.durationMs).toBeLessThan(1_200);
+    await eventually(() => receiver.connections[0]?.destroyed === true);
+  });
+
+  it('a protocol older than TLS 1.2 is not spoken', async () => {
+    const tls = { ...good, maxVersion: 'TLSv1.1' as const, minVersion: 'TLSv1' as const, ciphers: 'ALL@SECLEVEL=0' };
+    expect((await sendOverTls(tls)).outcome).toMatchObject({ kind: 'failed', errorClass: 'TLS' });
+  });
+});
+
+describe('through a proxy', () => {
+  /** A forward proxy that knows where each name really is. */
+  async function openProxy(answer: (socket: Socket, target: string) => void) {
+    const targets: string[] = [];
+    const server = createServer().on('connect', (incoming, socket: Socket) => {
+      socket.on('error', () => {});
+      targets.push(incoming.url ?? '');
+      answer(socket, incoming.url ?? '');
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const address = server.address();
+    if (address === null || typeof address === 'string') throw new Error('expected a TCP address');
+    const sockets: Socket[] = [];
+    server.on('connection', (socket) => sockets.push(socket));
+    track({
+      close: () => {
+        for (const socket of sockets) socket.destroy();
+        return new Promise((resolve) => server.close(resolve));
+      },
+    });
+    return { url: `http://127.0.0.1:${address.port}`, targets };
+  }
+
+  it('a request travels in a tunnel by name, after the name was checked', async () => {
+    const tls = createCertificate('hooks.example.com');
+    const receiver = track(await openRawReceiver((socket) => socket.write(OK), { tls }));
+    const proxy = await openProxy((socket) => {
+      const onward = connect(receiver.port, '127.0.0.1', () => {
+        socket.write('HTTP/1.1 200 Connected\r\n\r\n');
+        onward.pipe(socket).pipe(onward);
+      });
+      onward.on('error', () => socket.destroy());
+      socket.on('close', () => onward.destroy());
+    });
+    const sender = await openSender({ proxy: proxy.url, ca: tls.cert, answer: ['127.0.0.1'], deadlineMs: 5_000 });
+    const outcome = await sender.send({ url: 'https://hooks.example.com/hook', headers: {}, body: '{}' });
+    expect(outcome).toMatchObject({ kind: 'succeeded', responseBody: 'ok', remoteAddress: undefined });
+    expect(proxy.targets).toEqual(['hooks.example.com:443']);
+    const inward = await openSender({ proxy: proxy.url, answer: ['10.0.0.1'] });
+    const refused = await inward.send({ url: 'https://hooks.example.com/hook', headers: {}, body: '{}' });
+    expect(refused).toMatchObject({ kind: 'refused', reason: 'DNS_NOT_GLOBAL' });
+    expect(proxy.targets).toHaveLength(1);
+  });
+
+  it('the proxy’s own fault is not the receiver’s', async () => {
+    const refusing = await openProxy((socket) => socket.end('HTTP/1.1 502 Bad Gateway\r\n\r\n'));
+    const hangingUp = await openProxy((socket) => socket.destroy());
+    const silent = await openProxy(() => {});
+    const classes = await Promise.all(
+      [refusing.url, hangingUp.url, 'http://127.0.0.1:1', silent.url].map(async (proxy) => {
+        const sender = await openSender({ proxy, answer: ['127.0.0.1'], connectTimeoutMs: 1_000, deadlineMs: 3_000 });
+        const outcome = await sender.send({ url: 'https://hooks.example.com/hook', headers: {}, body: '{}' });
+        return outcome.kind === 'failed' ? outcome.errorClass : outcome.kind;
+      }),
+    );
+    expect(classes).toEqual(['PROXY', 'PROXY', 'PROXY', 'PROXY']);
+  });
+});

@@ -1,0 +1,165 @@
+import type { Socket } from 'node:net';
+import { setTimeout as wait } from 'node:timers/promises';
+import { gzipSync } from 'node:zlib';
+import { Agent, request as naiveRequest } from 'undici';
+import { describe, expect, it } from 'vitest';
+import { openRawReceiver } from '../support/raw-receiver.ts';
+import { DEADLINE_MS, sendTo, track } from '../support/sender.ts';
+
+const LONG_LINE = 'x'.repeat(60_000);
+
+/** What a hostile receiver does with a request, and how the attempt must end. All must end by the deadline. */
+const HOSTILE: Readonly<Record<string, readonly [answer: (socket: Socket) => void, expected: object]>> = {
+  'never answers': [() => {}, { kind: 'failed', errorClass: 'TIMEOUT' }],
+  'drips its header': [(socket) => repeat(socket, 'H', 20), { kind: 'failed' }],
+  'drips a legal header': [
+    (socket) => {
+      socket.write('HTTP/1.1 200 OK\r\nx: ');
+      repeat(socket, 'a', 20);
+    },
+    { kind: 'failed', errorClass: 'TIMEOUT', statusCode: undefined },
+  ],
+  'drips its body': [
+    (socket) => {
+      socket.write('HTTP/1.1 200 OK\r\ncontent-length: 4000\r\n\r\n');
+      repeat(socket, 'b', 20);
+    },
+    { kind: 'failed', errorClass: 'TIMEOUT', statusCode: 200, responseBody: expect.stringMatching(/^b+$/) },
+  ],
+  'drips 103 without end': [
+    (socket) => repeat(socket, 'HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n', 20),
+    { kind: 'failed', errorClass: 'TIMEOUT', statusCode: undefined },
+  ],
+  'floods 103': [
+    (socket) => flood(socket, 'HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n'.repeat(100)),
+    { kind: 'failed', errorClass: 'HEADERS_OVERFLOW', statusCode: undefined },
+  ],
+  'sends a body without end': [
+    (socket) => {
+      socket.write('HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n');
+      flood(socket, `10000\r\n${'c'.repeat(65_536)}\r\n`);
+    },
+    { kind: 'succeeded', statusCode: 200, responseBody: 'c'.repeat(4_096), isTruncated: true },
+  ],
+  'sends a chunk extension without end': [
+    (socket) => {
+      socket.write('HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1;');
+      flood(socket, LONG_LINE);
+    },
+    { kind: 'failed' },
+  ],
+  'sends trailers without end': [
+    (socket) => {
+      socket.write('HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n');
+      flood(socket, `t: ${'x'.repeat(1_000)}\r\n`);
+    },
+    { kind: 'failed', errorClass: 'HEADERS_OVERFLOW' },
+  ],
+  'sends a gzip bomb': [
+    (socket) => {
+      const bomb = gzipSync(Buffer.alloc(50_000_000));
+      socket.write(`HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: ${bomb.length}\r\n\r\n`);
+      socket.write(bomb);
+    },
+    { kind: 'succeeded', isTruncated: true },
+  ],
+  'sends a header of 1 MB': [
+    (socket) => {
+      socket.write(`HTTP/1.1 200 OK\r\nx: ${'x'.repeat(1_000_000)}\r\n\r\n`);
+    },
+    { kind: 'failed', errorClass: 'HEADERS_OVERFLOW' },
+  ],
+  'sends 100,000 headers': [
+    (socket) => {
+      socket.write(`HTTP/1.1 200 OK\r\n${'x: y\r\n'.repeat(100_000)}\r\n`);
+    },
+    { kind: 'failed', errorClass: 'HEADERS_OVERFLOW' },
+  ],
+  'redirects to itself': [
+    (socket) => {
+      socket.write('HTTP/1.1 308 Again\r\nlocation: /hook\r\ncontent-length: 0\r\n\r\n');
+    },
+    { kind: 'failed', errorClass: 'REDIRECT' },
+  ],
+  'speaks SSH': [
+    (socket) => {
+      socket.write('SSH-2.0-OpenSSH_9.2\r\n');
+    },
+    { kind: 'failed', errorClass: 'PROTOCOL' },
+  ],
+  'resets at once': [(socket) => socket.resetAndDestroy(), { kind: 'failed', errorClass: 'RESET' }],
+  'hangs up at once': [(socket) => socket.destroy(), { kind: 'failed', errorClass: 'RESET' }],
+  'hangs up in the middle of its body': [
+    (socket) => socket.end('HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf'),
+    { kind: 'failed', statusCode: 200, responseBody: 'half' },
+  ],
+  'gives two lengths': [
+    (socket) => {
+      socket.write('HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n');
+    },
+    { kind: 'failed', errorClass: 'PROTOCOL' },
+  ],
+  'switches protocols unasked': [
+    (socket) => {
+      socket.write('HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n');
+    },
+    { kind: 'failed' },
+  ],
+  'answers in what is no text': [
+    (socket) => {
+      socket.write(
+        Buffer.concat([Buffer.from('HTTP/1.1 500 No\r\ncontent-length: 4\r\n\r\n'), Buffer.from([0, 0xff, 65, 0xc3])]),
+      );
+    },
+    { kind: 'failed', errorClass: 'HTTP_STATUS', responseBody: '\ufffd\ufffdA' },
+  ],
+};
+
+/** Writes again and again until the other side goes away. */
+function repeat(socket: Socket, text: string, everyMs: number): void {
+  const timer = setInterval(() => socket.write(text), everyMs);
+  socket.on('close', () => clearInterval(timer));
+}
+
+/** Writes as fast as the other side reads. */
+function flood(socket: Socket, text: string): void {
+  const fill = () => {
+    while (!socket.destroyed && socket.write(text));
+  };
+  socket.on('drain', fill);
+  fill();
+}
+
+describe('a receiver that', () => {
+  it.each(Object.entries(HOSTILE))('%s is cut by the deadline, with bounded bytes', async (_, [answer, expected]) => {
+    const startedAt = performance.now();
+    const { outcome, receiver, sender } = await sendTo(answer);
+    expect(outcome).toMatchObject(expected);
+    expect(performance.now() - startedAt).toBeLessThan(DEADLINE_MS + 1_000);
+    expect(outcome.durationMs).toBeLessThan(DEADLINE_MS + 200);
+    expect(Buffer.byteLength(outcome.responseBody)).toBeLessThanOrEqual(4_096);
+    expect(receiver.received().match(/^POST /gm)).toHaveLength(1);
+    await sender.close();
+    // Beyond what was read, only the kernel's buffers of the connection were filled: a flood that is read on never stops.
+    expect(receiver.sentByteCount()).toBeLessThan(8_000_000);
+  });
+
+  it('drips outlives undici’s own time-outs (negative control)', async () => {
+    const receiver = track(await openRawReceiver((socket) => repeat(socket, 'HTTP/1.1 103 Early Hints\r\n\r\n', 20)));
+    const dispatcher = track(new Agent({ headersTimeout: 100, bodyTimeout: 100 }));
+    const giveUp = new AbortController();
+    const naive = naiveRequest(`http://127.0.0.1:${receiver.port}/`, {
+      dispatcher,
+      method: 'POST',
+      body: '{}',
+      signal: giveUp.signal,
+    });
+    const ended = naive.then(
+      () => 'answered',
+      (error: Error) => error.name,
+    );
+    expect(await Promise.race([ended, wait(3 * DEADLINE_MS, 'still waiting')])).toBe('still waiting');
+    giveUp.abort();
+    expect(await ended).toBe('AbortError');
+  });
+});

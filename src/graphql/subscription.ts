@@ -1,7 +1,7 @@
+import type { GraphQLResolveInfo } from 'graphql';
 import { EngineError } from '../errors.ts';
 import type { EventDefinition } from '../outbox/event.ts';
 import type { EventFilter } from '../outbox/filter.ts';
-import type { EventRecord } from '../outbox/read.ts';
 import { EVENT } from './base-types.ts';
 import type { EngineBuilder } from './builder.ts';
 import { eventFilterInput, toEventFilter } from './event-filter.ts';
@@ -12,33 +12,45 @@ export interface StreamRequest {
   readonly filter: EventFilter;
   /** The cursor to go on behind; undefined starts with the next event. */
   readonly after: string | undefined;
+  /** All are needed. */
+  readonly scopes: readonly string[];
 }
 
-/** Reads a stream request out of a field's coerced arguments; stands in the field's extensions as `stream`. */
-export type ToStreamRequest = (args: Readonly<Record<string, unknown>>) => StreamRequest;
+/**
+ * What `subscribe` gives for a subscription field: not events but the request for them, since the live room attaches
+ * subscribers and lets equal ones share an execution.
+ */
+export class StreamSource implements AsyncIterable<never> {
+  readonly request: StreamRequest;
+  /** The root field's name or alias. */
+  readonly responseKey: string;
+  /** The variable that `after` is given by, if it is. */
+  readonly afterVariable: string | undefined;
+
+  constructor(request: StreamRequest, info: GraphQLResolveInfo) {
+    this.request = request;
+    this.responseKey = String(info.path.key);
+    const after = info.fieldNodes[0]?.arguments?.find(({ name }) => name.value === 'after')?.value;
+    this.afterVariable = after?.kind === 'Variable' ? after.name.value : undefined;
+  }
+
+  [Symbol.asyncIterator](): AsyncIterator<never> {
+    throw new EngineError('BAD_INPUT', 'a subscription needs a WebSocket or "Accept: text/event-stream"');
+  }
+}
 
 const AFTER = 'A cursor: go on behind it, without gap or repeat. Left out: from the next event on.';
 
-/** Declares `events` and one field per event. The live room attaches subscribers; these fields only resolve one event. */
+/** Declares `events` and one field per event. They resolve one event; where events come from is not theirs to know. */
 export function declareEventFields(builder: EngineBuilder, events: readonly EventDefinition[]): void {
-  const subscribe = () => {
-    throw new EngineError('BAD_INPUT', 'a subscription needs a WebSocket or "Accept: text/event-stream"');
-  };
-  const filter = eventFilterInput(builder);
   builder.subscriptionField('events', (t) =>
     t.field({
       type: EVENT,
       description: 'All events that the key may see.',
-      args: { filter: t.arg({ type: filter }), after: t.arg.string({ description: AFTER }) },
-      extensions: {
-        scope: 'events:read',
-        stream: ((args) => ({
-          filter: toEventFilter(args['filter']),
-          after: toCursor(args['after']),
-        })) satisfies ToStreamRequest,
-      },
-      subscribe,
-      resolve: (event) => event as never,
+      args: { filter: t.arg({ type: eventFilterInput(builder) }), after: t.arg.string({ description: AFTER }) },
+      subscribe: (_root, { filter, after }, _context, info) =>
+        new StreamSource({ filter: toEventFilter(filter), after: after ?? undefined, scopes: ['events:read'] }, info),
+      resolve: (event) => event,
     }),
   );
   for (const event of events) {
@@ -47,20 +59,13 @@ export function declareEventFields(builder: EngineBuilder, events: readonly Even
         type: registryOf(builder).eventRefs.get(event.name) as never,
         description: event.description ?? `\`${event.name}\`, as it happens.`,
         args: { after: t.arg.string({ description: AFTER }) },
-        extensions: {
-          scope: event.scope,
-          stream: ((args) => ({
-            filter: { types: [event.name] },
-            after: toCursor(args['after']),
-          })) satisfies ToStreamRequest,
-        },
-        subscribe,
-        resolve: (record: unknown) => record as EventRecord as never,
+        subscribe: (_root, { after }, _context, info) =>
+          new StreamSource(
+            { filter: { types: [event.name] }, after: after ?? undefined, scopes: ['events:read', event.scope] },
+            info,
+          ),
+        resolve: (record) => record,
       }),
     );
   }
-}
-
-function toCursor(value: unknown): string | undefined {
-  return typeof value === 'string' ? value : undefined;
 }

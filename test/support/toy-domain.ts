@@ -1,5 +1,16 @@
 import { z } from 'zod';
-import { createBuilder, decimal, defineDomain, defineEvent, enumType, id, Refusal, snapshot, type Tx, VersionConflict } from '#engine';
+import {
+  createBuilder,
+  decimal,
+  defineDomain,
+  defineEvent,
+  enumType,
+  id,
+  Refusal,
+  snapshot,
+  type Tx,
+  VersionConflict,
+} from '#engine';
 
 /** Rows of the toy domain's one table. */
 export interface Tables {
@@ -66,7 +77,12 @@ builder.queryField('note', (t) =>
     scope: 'notes:read',
     args: { id: t.arg.id({ required: true }) },
     resolve: async (_root, args, { read, accountId }) =>
-      (await read.selectFrom('note').selectAll().where('account_id', '=', accountId).where('id', '=', args.id).executeTakeFirst()) ?? null,
+      (await read
+        .selectFrom('note')
+        .selectAll()
+        .where('account_id', '=', accountId)
+        .where('id', '=', args.id)
+        .executeTakeFirst()) ?? null,
   }),
 );
 builder.queryField('notes', (t) =>

@@ -3,6 +3,8 @@ import { configDefaults, defineConfig } from 'vitest/config';
 const isLong = Boolean(process.env.FANFARE_LONG);
 
 export default defineConfig({
+  // As Node resolves packages: the default, "development", gives a second copy of graphql beside the one that Pothos got.
+  ssr: { resolve: { conditions: ['module-sync', 'node'] } },
   test: {
     include: ['test/**/*.test.ts'],
     // The same faults over more rounds: `npm run test:long`.

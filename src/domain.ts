@@ -12,6 +12,8 @@ export interface DomainOptions<Tables> {
   readonly idPrefixes: Readonly<Record<string, string>>;
   /** Tables of the domain that belong to no account, and so have no `account_id`. @default none */
   readonly sharedTables?: readonly string[];
+  /** Scopes that the domain's functions ask for themselves, beside those that its declarations name. @default none */
+  readonly scopes?: readonly string[];
 }
 
 /** A business, as the engine runs it: what `schema/index.ts` exports. */
@@ -42,6 +44,7 @@ export function defineDomain<Tables>(options: DomainOptions<Tables>): Domain {
   const builder = erase(options.builder);
   const registry = registryOf(builder);
   checkPrefixes(registry, options.idPrefixes);
+  for (const scope of options.scopes ?? []) registry.scopes.add(scope);
   // kept with their payload's types by declareEvents
   const events: readonly EventDefinition[] = [...registry.events.values()];
   let schema: GraphQLSchema | undefined;

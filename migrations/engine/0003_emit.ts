@@ -13,6 +13,7 @@ const statements = [
     p_actor text, p_request_id text, p_caused_by text, p_checked boolean,
     out id text, out subject_version int
   ) language plpgsql as $$
+    #variable_conflict use_column
     declare
       v_type fanfare.event_type;
       v_shard smallint;
@@ -40,6 +41,9 @@ const statements = [
       end if;
       if p_payload_version is null or p_payload_version not between 1 and v_type.version then
         raise exception 'fanfare: payload_version % of "%" is not known, expected 1 to %', p_payload_version, p_name, v_type.version using errcode = 'FF006';
+      end if;
+      if array_ndims(p_changed) > 1 or array_position(p_changed, null) is not null then
+        raise exception 'fanfare: changed must be a plain list of names, found %', p_changed using errcode = 'FF007';
       end if;
       if v_type.kind = 'fact' and cardinality(p_changed) > 0 then
         raise exception 'fanfare: "%" is a fact: changed must be null', p_name using errcode = 'FF007';

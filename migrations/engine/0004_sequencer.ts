@@ -15,7 +15,8 @@ const statements = [
     begin
       insert into fanfare.process as p (id, seen_at) values (p_owner, clock_timestamp())
       on conflict on constraint process_pkey do update set seen_at = excluded.seen_at;
-      delete from fanfare.process p where p.seen_at < clock_timestamp() - interval '1 hour';
+      -- who steals knows that the others are dead: they must not count towards its share
+      delete from fanfare.process p where p.seen_at < clock_timestamp() - interval '1 hour' or (p_steal and p.id <> p_owner);
       select ceil((select count(*) from fanfare.shard)::numeric / count(*)) into v_fair
       from fanfare.process p where p.seen_at > clock_timestamp() - p_lease;
       select count(*) into v_held from fanfare.shard s where s.owner = p_owner and s.lease_until > clock_timestamp();
@@ -48,7 +49,8 @@ const statements = [
   // Replaced by the webhooks migration: deliveries are born in the stamping transaction.
   sql`create function fanfare.match_webhooks(p_seqs bigint[]) returns void language sql as 'select null::void'`,
 
-  // Plans cached while the tables were empty stamped a backlog at 7k/s instead of 33k: hence the switched off scans.
+  // Plans cached while the tables were empty stamped a backlog at 7k/s instead of 33k: hence the switched off scans. They
+  // make plans look dear, and so each would be compiled to machine code, at a second per batch: hence jit = off.
   sql`create function fanfare.stamp(
     p_shards smallint[], p_generations bigint[], p_seen bigint[], p_invalid bigint[], p_reasons text[], p_limit int
   ) returns table (
@@ -56,11 +58,14 @@ const statements = [
     occurred_at timestamptz, subject_type text, subject_id text, subject_version int, changed text[], related text[],
     payload jsonb, actor text, request_id text, caused_by text
   ) language plpgsql
-  set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_bitmapscan = off as $$
+  set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_bitmapscan = off set jit = off as $$
     #variable_conflict use_column
     declare
       v_held smallint[];
       v_at timestamptz;
+      v_shards smallint[];
+      v_offsets bigint[];
+      v_positions bigint[];
       v_seqs bigint[];
     begin
       -- keeps the empty poll free of WAL (939 bytes otherwise)
@@ -69,7 +74,7 @@ const statements = [
       end if;
 
       -- the fence: a statement of its own, so that the next one's snapshot is taken after the lock was got
-      select array_agg(s.id), greatest(clock_timestamp(), max(s.stamped_at)) into v_held, v_at
+      select array_agg(s.id), greatest(fanfare.now(), max(s.stamped_at)) into v_held, v_at
       from (
         select s.id, s.stamped_at from fanfare.shard s
         join unnest(p_shards, p_generations) as held (id, generation) on held.id = s.id
@@ -81,8 +86,13 @@ const statements = [
       end if;
 
       with candidate as (
+        -- lateral: reads p_limit rows of each shard, where "shard = any(…)" would sort the whole backlog for each batch
         select o.shard, o.seq, o.checked or o.seq = any(p_seen) or o.seq = any(p_invalid) as seen
-        from fanfare.outbox o where o.shard = any(v_held) order by o.seq limit p_limit
+        from unnest(v_held) as held (shard)
+        cross join lateral (
+          select o.shard, o.seq, o.checked from fanfare.outbox o where o.shard = held.shard order by o.seq limit p_limit
+        ) o
+        order by o.seq limit p_limit
       ), cut as (
         select c.shard, min(c.seq) as seq from candidate c where not c.seen group by c.shard
       ), gone as (
@@ -121,20 +131,22 @@ const statements = [
         join shard_head sh on sh.shard = n.shard
         join account_head ah on ah.account_id = n.account_id
         join account_count ac on ac.account_id = n.account_id
-        returning seq
+        returning shard, shard_offset, position, seq
       )
-      select array_agg(s.seq) into v_seqs from stamped s;
+      select array_agg(s.shard), array_agg(s.shard_offset), array_agg(s.position), array_agg(s.seq)
+      into v_shards, v_offsets, v_positions, v_seqs from stamped s;
       if v_seqs is null then
         return;
       end if;
 
       perform fanfare.match_webhooks(v_seqs);
 
+      -- not read back from the log: ordered by the offset, that walked through the whole of it
       return query
       select l.shard, l.shard_offset, l.position, e.seq, e.id, e.account_id, e.name, e.payload_version, e.occurred_at,
              e.subject_type, e.subject_id, e.subject_version, e.changed, e.related, e.payload, e.actor, e.request_id, e.caused_by
-      from fanfare.log l join fanfare.event e on e.seq = l.seq
-      where l.seq = any(v_seqs)
+      from unnest(v_shards, v_offsets, v_positions, v_seqs) as l (shard, shard_offset, position, seq)
+      join fanfare.event e on e.seq = l.seq
       order by l.shard, l.shard_offset;
     end
   $$`,

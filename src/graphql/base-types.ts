@@ -2,7 +2,6 @@ import type { Refusal } from '../errors.ts';
 import type { EventRecord } from '../outbox/read.ts';
 import { VersionConflict } from '../outbox/version-conflict.ts';
 import type { EngineBuilder } from './builder.ts';
-import { TYPE_NAME } from './node-fields.ts';
 import { DateTimeScalar, DecimalScalar, JsonScalar } from './scalars.ts';
 
 /** Declares what each schema starts from: scalars, root types, `Node`, `Event`, `Refusal`. */
@@ -39,6 +38,9 @@ export const EVENT = 'Event' as never;
 export const REFUSAL = 'Refusal' as never;
 export const EVENT_TYPE = 'EventType' as never;
 export const REFUSAL_CODE = 'RefusalCode' as never;
+
+/** Where `Node.resolveType` finds the type of a row that `node` gave. */
+export const TYPE_NAME = Symbol('type name');
 
 function declareNode(builder: EngineBuilder): void {
   const node = builder.interfaceRef<{ readonly id: string }>('Node');

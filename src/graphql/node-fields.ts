@@ -1,5 +1,5 @@
 import { EngineError } from '../errors.ts';
-import { NODE } from './base-types.ts';
+import { NODE, TYPE_NAME } from './base-types.ts';
 import type { EngineBuilder } from './builder.ts';
 import { MAX_PAGE } from './connection.ts';
 import type { EngineContext } from './context.ts';
@@ -31,9 +31,6 @@ export function addNodeFields(builder: EngineBuilder): void {
     }),
   );
 }
-
-/** Where `Node.resolveType` finds the type of a row that `node` gave. */
-export const TYPE_NAME = Symbol('type name');
 
 async function load({ loaders }: EngineContext, id: string): Promise<object | null> {
   const found = await loaders.node(id);

@@ -1,3 +1,4 @@
+import { sql } from 'kysely';
 import { EngineError } from '../errors.ts';
 import { makeKey } from '../identity/key-format.ts';
 import { insertKey } from '../identity/keys.ts';
@@ -25,23 +26,20 @@ function addAccountCreate(builder: EngineBuilder): void {
       run: async (tx, { name }) => {
         if (name.length < 1 || name.length > 200)
           throw new EngineError('BAD_INPUT', '"name" must have 1 to 200 characters');
-        const account = { id: newId('acc'), name, created_at: new Date() };
-        await insertAccount(tx, account);
-        return { account };
+        return { account: await insertAccount(tx, name) };
       },
     }),
   );
 }
 
-/** The account is not the operator's own: this is the one insert of a foreign account's row, by SQL of its own. */
-async function insertAccount(
-  tx: Tx,
-  { id, name, created_at }: { id: string; name: string; created_at: Date },
-): Promise<void> {
-  await tx.db
+/** An account's own row has no `account_id`: this table is not one of the guarded. */
+async function insertAccount(tx: Tx, name: string) {
+  const id = newId('acc');
+  return tx.db
     .insertInto('fanfare.account')
-    .values(({ fn, val }) => ({ id, name, created_at, shard: fn('fanfare.shard_of', [val(id)]) }))
-    .execute();
+    .values(({ fn, val }) => ({ id, name, shard: fn('fanfare.shard_of', [val(id)]) }))
+    .returningAll()
+    .executeTakeFirstOrThrow();
 }
 
 function addKeyChanges(builder: EngineBuilder): void {
@@ -100,7 +98,7 @@ function addKeyChanges(builder: EngineBuilder): void {
       run: async (tx, { id }) => {
         const { numUpdatedRows } = await tx.db
           .updateTable('fanfare.api_key')
-          .set({ revoked_at: new Date() })
+          .set({ revoked_at: sql<Date>`fanfare.now()` })
           .where('account_id', '=', tx.accountId)
           .where('id', '=', id.replace(/^key_/, ''))
           .executeTakeFirst();

@@ -43,11 +43,13 @@ const AFTER = 'A cursor: go on behind it, without gap or repeat. Left out: from 
 
 /** Declares `events` and one field per event. They resolve one event; where events come from is not theirs to know. */
 export function declareEventFields(builder: EngineBuilder, events: readonly EventDefinition[]): void {
+  // declared now: Query.events, which is built before, names it
+  const filterInput = eventFilterInput(builder);
   builder.subscriptionField('events', (t) =>
     t.field({
       type: EVENT,
       description: 'All events that the key may see.',
-      args: { filter: t.arg({ type: eventFilterInput(builder) }), after: t.arg.string({ description: AFTER }) },
+      args: { filter: t.arg({ type: filterInput }), after: t.arg.string({ description: AFTER }) },
       subscribe: (_root, { filter, after }, _context, info) =>
         new StreamSource({ filter: toEventFilter(filter), after: after ?? undefined, scopes: ['events:read'] }, info),
       resolve: (event) => event,

@@ -30,3 +30,8 @@ export interface Principal {
 export function requireScope(principal: Principal, scope: string): void {
   if (!principal.scopes.has(scope)) throw new EngineError('FORBIDDEN', `this needs the scope "${scope}"`);
 }
+
+/** What a principal may see, as one text: equal for principals that see the same. Never a key's or token's id. */
+export function fingerprint({ accountId, scopes, narrowing }: Principal): string {
+  return JSON.stringify([accountId, [...scopes].sort(), filterKey(narrowing)]);
+}

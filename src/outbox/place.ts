@@ -1,11 +1,10 @@
-import type { Database } from '../database/connect.ts';
 import { EngineError } from '../errors.ts';
 import type { Clock } from '../runtime/clock.ts';
 import { type CursorCodec, invalidCursor } from './cursor.ts';
-import { readEarliest, readHead, readStamp } from './read.ts';
+import { type LogDatabase, readEarliest, readHead, readStamp } from './read.ts';
 
 export interface PlaceDeps {
-  readonly database: Database;
+  readonly database: LogDatabase;
   readonly cursors: CursorCodec;
   readonly clock: Clock;
 }

@@ -31,6 +31,11 @@ export interface ShardRecord extends EventRecord {
 
 type Reader = Kysely<EngineTables>;
 
+/** As much of a database as readers of the log need. */
+export interface LogDatabase {
+  readonly db: Reader;
+}
+
 export interface EventsRequest {
   readonly accountId: string;
   readonly filters: readonly EventFilter[];
@@ -73,6 +78,12 @@ export async function readShard(db: Reader, shard: number, afterOffset: number, 
 export async function readShardHeads(db: Reader): Promise<ReadonlyMap<number, number>> {
   const rows = await db.selectFrom('fanfare.shard').select(['id', 'head']).execute();
   return new Map(rows.map(({ id, head }) => [id, head]));
+}
+
+/** The shard that gives the account's events their order. */
+export async function readShardOf(db: Reader, accountId: string): Promise<number> {
+  const row = await db.selectFrom('fanfare.account').select('shard').where('id', '=', accountId).executeTakeFirstOrThrow();
+  return row.shard;
 }
 
 /** The position of the account's last event; 0 if there is none. */

@@ -58,9 +58,11 @@ export interface Tx<Tables = unknown> {
   lockRow<Table extends keyof Tables & string>(table: Table, id: string): Promise<Selectable<Tables[Table]>>;
   /**
    * Refuses with `VersionConflict` unless the subject's version is `expected`; null or undefined expects nothing.
-   * Holds the subject's row until the end, so that the version can't move meanwhile.
+   * Holds the subject's row until the end, so that the version can't move meanwhile. Call it behind `lockRow`: where
+   * each change locks in that order, none waits for another crosswise.
+   * @returns the version as it is: the subject's next event has one more; 0 before its first
    */
-  expectVersion(entity: string, id: string, expected: number | null | undefined): Promise<void>;
+  expectVersion(entity: string, id: string, expected: number | null | undefined): Promise<number>;
 }
 
 export interface TransactDeps {
@@ -176,8 +178,7 @@ interface Expectation {
 async function expectVersion(
   db: Kysely<EngineTables>,
   { accountId, entity, id, expected }: Expectation,
-): Promise<void> {
-  if (expected === null || expected === undefined) return;
+): Promise<number> {
   const row = await db
     .selectFrom('fanfare.subject')
     .select('version')
@@ -187,7 +188,9 @@ async function expectVersion(
     .forUpdate()
     .executeTakeFirst();
   const current = row?.version ?? 0;
-  if (current !== expected) throw new VersionConflict({ id, expectedVersion: expected, currentVersion: current });
+  if (expected !== null && expected !== undefined && current !== expected)
+    throw new VersionConflict({ id, expectedVersion: expected, currentVersion: current });
+  return current;
 }
 
 /** The five-character SQLSTATE of a database error, or undefined. */

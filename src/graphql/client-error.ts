@@ -1,0 +1,65 @@
+import { type ExecutionResult, GraphQLError } from 'graphql';
+import { EngineError } from '../errors.ts';
+import { sqlState } from '../outbox/transact.ts';
+import type { Observe } from '../runtime/observe.ts';
+
+export interface ErrorReport {
+  readonly requestId: string;
+  readonly observe: Observe;
+}
+
+/**
+ * What a client is told of an error: an `EngineError` with its code, a fault of the request as BAD_INPUT or with the code
+ * that it has, a lost database as UNAVAILABLE; anything else only as INTERNAL with the request's id, and reported.
+ */
+export function toClientError(error: unknown, report: ErrorReport): GraphQLError {
+  const place = error instanceof GraphQLError ? placeOf(error) : {};
+  const cause = rootCause(error);
+  if (cause instanceof EngineError) {
+    return new GraphQLError(cause.message, { ...place, extensions: { ...cause.details, code: cause.code } });
+  }
+  if (cause instanceof GraphQLError) {
+    return new GraphQLError(cause.message, { ...place, extensions: { code: 'BAD_INPUT', ...cause.extensions } });
+  }
+  if (isDatabaseGone(cause)) {
+    report.observe({ name: 'request.failed', level: 'warn', request_id: report.requestId, error: cause });
+    return new GraphQLError('the database can not be reached; try again', { ...place, extensions: { code: 'UNAVAILABLE' } });
+  }
+  if (sqlState(cause) === '57014') {
+    return new GraphQLError('the request took too long', { ...place, extensions: { code: 'TIMEOUT' } });
+  }
+  report.observe({ name: 'request.failed', level: 'error', request_id: report.requestId, error: cause });
+  return new GraphQLError(`internal error; tell the operator this request id: ${report.requestId}`, { ...place, extensions: { code: 'INTERNAL' } });
+}
+
+/** A result whose errors clients may see; the same object if it has none. */
+export function toClientResult(result: ExecutionResult, report: ErrorReport): ExecutionResult {
+  return result.errors === undefined ? result : { ...result, errors: result.errors.map((error) => toClientError(error, report)) };
+}
+
+/** GraphQL wraps what a resolver or a scalar throws, sometimes more than once. */
+function rootCause(error: unknown): unknown {
+  let cause = error;
+  while (cause instanceof GraphQLError) {
+    const inner: unknown = cause.originalError ?? cause.cause;
+    if (inner === undefined || inner === null || inner instanceof TypeError) return cause;
+    cause = inner;
+  }
+  return cause;
+}
+
+function placeOf({ nodes, source, positions, path }: GraphQLError) {
+  return {
+    ...(nodes ? { nodes } : {}),
+    ...(source ? { source } : {}),
+    ...(positions ? { positions } : {}),
+    ...(path ? { path } : {}),
+  };
+}
+
+/** Connection failures of Node and Postgres's classes 08 and 57P. */
+function isDatabaseGone(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  const state = sqlState(error) ?? '';
+  return /^(08|57P)/.test(state) || /^(ECONN|EPIPE|ETIMEDOUT|EHOSTUNREACH)/.test(state) || /^(Connection terminated|timeout exceeded when trying to connect)/.test(error.message);
+}

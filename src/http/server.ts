@@ -1,0 +1,201 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import type { Duplex } from 'node:stream';
+import type { GraphQLSchema } from 'graphql';
+import { EngineError, StartupError } from '../errors.ts';
+import { bearerKey } from './authenticate.ts';
+import { corsHeaders, isAllowedOrigin } from './cors.ts';
+import type { Caller, Gateway } from './gateway.ts';
+import { createGraphqlHttp } from './graphql.ts';
+import { HttpFault, readIdempotencyKey, readJsonBody, requestIdOf, toOperationRequest } from './request.ts';
+import { type SseStream, serveSse } from './sse.ts';
+import { createWebSockets, type WebSockets } from './websocket.ts';
+
+export interface HttpServerOptions {
+  readonly schema: GraphQLSchema;
+  readonly gateway: Gateway;
+  readonly graphiql: boolean;
+  /** Origins of browsers that may call, beside the server's own. */
+  readonly corsOrigins: readonly string[];
+  /** Whether the process can serve; the text says why not. */
+  readonly readiness: () => Promise<string | undefined>;
+  /** The text of `/metrics`. */
+  readonly metrics: () => Promise<string>;
+}
+
+/** The HTTP side of a process. */
+export interface HttpServer {
+  /** @throws StartupError if the port is taken or may not be used. @returns the port, which matters for port 0 */
+  listen(port: number, host: string): Promise<number>;
+  /** Ends the sockets of a principal with 4403. */
+  endSockets(principalId: string): void;
+  /**
+   * Stops taking connections, asks WebSocket clients to come back (1012) spread over `drainMs`, lets requests finish,
+   * then ends what is left.
+   */
+  drain(drainMs: number): Promise<void>;
+}
+
+export function createHttpServer(options: HttpServerOptions): HttpServer {
+  const sockets = createWebSockets(options.gateway);
+  const streams = new Set<SseStream>();
+  const yoga = createGraphqlHttp(options);
+  const server = createServer(
+    { maxHeaderSize: 16 * 1024, headersTimeout: 10_000, requestTimeout: 30_000, connectionsCheckingInterval: 1_000, requireHostHeader: true },
+    (request, response) => {
+      respond(request, response).catch((error: unknown) => fail(error, { request, response }));
+    },
+  );
+  server.on('upgrade', (request, socket, head) => upgrade(request, { socket, head }, options, sockets));
+
+  async function respond(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { pathname } = new URL(request.url ?? '/', 'http://host');
+    for (const [name, value] of corsHeaders(request, options.corsOrigins)) response.setHeader(name, value);
+    if (pathname === '/graphql') return serveGraphql(request, response);
+    if (request.method !== 'GET' && request.method !== 'HEAD') return send(response, 405, 'method not allowed\n');
+    if (pathname === '/healthz') return send(response, 200, 'ok\n');
+    if (pathname === '/readyz') return sendReadiness(response, await options.readiness());
+    if (pathname === '/metrics') return send(response, 200, await options.metrics(), 'text/plain; version=0.0.4');
+    send(response, 404, `there is nothing at ${pathname.slice(0, 100)}; the API is at /graphql\n`);
+  }
+
+  async function serveGraphql(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    if (request.method === 'OPTIONS') return send(response, 204, '');
+    const requestId = requestIdOf(request);
+    response.setHeader('x-request-id', requestId);
+    if (isForGraphiql(request, options.graphiql)) return serveByYoga(request, response, {});
+    const principal = await options.gateway.keys.authenticate(bearerKey(request.headers.authorization));
+    // read before anything is decided, so that a connection can be used again
+    const body = request.method === 'POST' ? await readJsonBody(request) : undefined;
+    const given = body === undefined ? undefined : (body as { extensions?: Record<string, unknown> } | null)?.extensions;
+    const idempotencyKey = readIdempotencyKey(headerOf(request, 'idempotency-key'), given);
+    const caller: Caller = { principal, requestId, idempotencyKey };
+    if (!wantsEventStream(request)) return serveByYoga(Object.assign(request, { body }), response, { caller });
+    await serveSse(options.gateway, { request, response, body: toOperationRequest(body ?? queryOf(request)), caller }, streams);
+  }
+
+  async function serveByYoga(request: IncomingMessage, response: ServerResponse, context: { caller?: Caller }): Promise<void> {
+    await yoga.handleNodeRequestAndResponse(request, response, context);
+  }
+
+  /** Answers what went wrong before GraphQL could, as a GraphQL error all the same. */
+  function fail(error: unknown, { request, response }: { request: IncomingMessage; response: ServerResponse }): void {
+    if (response.headersSent) return void response.destroy();
+    const requestId = String(response.getHeader('x-request-id') ?? requestIdOf(request));
+    const { status, errors } = describeFault(options.gateway, error, requestId);
+    if (!request.complete) response.setHeader('connection', 'close');
+    response.setHeader('content-type', 'application/json; charset=utf-8');
+    if (status === 401) response.setHeader('www-authenticate', 'Bearer');
+    response.writeHead(status).end(JSON.stringify({ errors }));
+  }
+
+  return {
+    listen: (port, host) => listen(server, { port, host }),
+    endSockets: (principalId) => sockets.end(principalId),
+    drain: (drainMs) => drain({ server, sockets, streams, drainMs }),
+  };
+}
+
+const STATUS: Readonly<Record<string, number>> = {
+  UNAUTHENTICATED: 401,
+  FORBIDDEN: 403,
+  RATE_LIMITED: 429,
+  TIMEOUT: 503,
+  UNAVAILABLE: 503,
+  CURSOR_PENDING: 503,
+  INTERNAL: 500,
+};
+
+function describeFault(gateway: Gateway, error: unknown, requestId: string) {
+  if (error instanceof HttpFault) return { status: error.status, errors: [{ message: error.message, extensions: { code: error.code } }] };
+  const errors = gateway.report(error, requestId);
+  return { status: STATUS[String(errors[0]?.extensions['code'])] ?? 400, errors };
+}
+
+function wantsEventStream(request: IncomingMessage): boolean {
+  return (request.headers.accept ?? '').toLowerCase().includes('text/event-stream');
+}
+
+function isForGraphiql(request: IncomingMessage, isOn: boolean): boolean {
+  return isOn && request.method === 'GET' && (request.headers.accept ?? '').includes('text/html') && !/[?&]query=/.test(request.url ?? '');
+}
+
+function headerOf(request: IncomingMessage, name: string): string | undefined {
+  const value = request.headers[name];
+  return Array.isArray(value) ? value[0] : value;
+}
+
+/** A GET's parameters, as a body would hold them. */
+function queryOf(request: IncomingMessage): unknown {
+  const { searchParams } = new URL(request.url ?? '/', 'http://host');
+  const json = (name: string) => {
+    const text = searchParams.get(name);
+    try {
+      return text === null ? undefined : (JSON.parse(text) as unknown);
+    } catch {
+      throw new EngineError('BAD_INPUT', `"${name}" is not JSON`);
+    }
+  };
+  return { query: searchParams.get('query'), operationName: searchParams.get('operationName'), variables: json('variables'), extensions: json('extensions') };
+}
+
+function send(response: ServerResponse, status: number, text: string, type = 'text/plain'): void {
+  response.writeHead(status, { 'content-type': `${type}; charset=utf-8` }).end(text);
+}
+
+function sendReadiness(response: ServerResponse, reason: string | undefined): void {
+  send(response, reason === undefined ? 200 : 503, `${reason ?? 'ready'}\n`);
+}
+
+function upgrade(request: IncomingMessage, { socket, head }: { socket: Duplex; head: Buffer }, options: HttpServerOptions, sockets: WebSockets): void {
+  socket.on('error', () => {}); // its close is seen by whoever holds it
+  const { pathname } = new URL(request.url ?? '/', 'http://host');
+  if (pathname !== '/graphql') return refuse(socket, '404 Not Found');
+  if (!isAllowedOrigin(request, options.corsOrigins)) return refuse(socket, '403 Forbidden');
+  sockets.upgrade(request, socket, head);
+}
+
+function refuse(socket: Duplex, status: string): void {
+  socket.end(`HTTP/1.1 ${status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n`);
+}
+
+async function listen(server: Server, { port, host }: { port: number; host: string }): Promise<number> {
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => reject(describeListenFault(error, { port, host })));
+    server.listen(port, host, resolve);
+  });
+  return (server.address() as AddressInfo).port; // a TCP server's address is never a path
+}
+
+function describeListenFault(error: NodeJS.ErrnoException, { port, host }: { port: number; host: string }): StartupError {
+  const reason = {
+    EADDRINUSE: `port ${port} on ${host} is in use; stop its owner or set PORT to another, 0 for any free one`,
+    EACCES: `port ${port} on ${host} may not be used by this user; set PORT to 1024 or more`,
+    EADDRNOTAVAIL: `HOST ${host} is not an address of this machine; set HOST to one, 127.0.0.1 or 0.0.0.0`,
+  }[error.code ?? ''];
+  return new StartupError(reason ?? `can't listen on ${host}:${port}: ${error.message}`, { cause: error });
+}
+
+interface Drain {
+  readonly server: Server;
+  readonly sockets: WebSockets;
+  readonly streams: ReadonlySet<SseStream>;
+  readonly drainMs: number;
+}
+
+const SERVICE_RESTART = 1012;
+
+async function drain({ server, sockets, streams, drainMs }: Drain): Promise<void> {
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+  server.closeIdleConnections();
+  for (const stream of streams) stream.close();
+  const open = [...sockets.connections()];
+  // spread over half the time, so that they do not all come back at once
+  const timers = open.map((connection, at) => setTimeout(() => connection.close(SERVICE_RESTART, 'Service restart'), (at / open.length) * (drainMs / 2)));
+  const deadline = new Promise<void>((resolve) => timers.push(setTimeout(resolve, drainMs)));
+  await Promise.race([closed, deadline]);
+  for (const timer of timers) clearTimeout(timer);
+  sockets.close();
+  server.closeAllConnections();
+  await closed;
+}

@@ -1,4 +1,4 @@
-import type { Generated } from 'kysely';
+import type { Generated, Selectable } from 'kysely';
 
 /** Rows of the tables that migrations/domain makes. */
 export interface Tables {
@@ -39,3 +39,8 @@ export interface Tables {
     currency: string;
   };
 }
+
+export type ProductRow = Selectable<Tables['products']>;
+export type CustomerRow = Selectable<Tables['customers']>;
+export type OrderRow = Selectable<Tables['orders']>;
+export type OrderLineRow = Selectable<Tables['order_lines']>;

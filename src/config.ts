@@ -77,8 +77,6 @@ export interface CommonConfig {
   readonly graphiql: boolean;
   /** PUBLIC_URL: the http(s) address clients know this server by, without a slash at its end; undefined if unset. */
   readonly publicUrl: string | undefined;
-  /** TRUSTED_PROXIES: CIDR ranges of proxies whose forwarded headers are believed. @default none */
-  readonly trustedProxies: readonly string[];
   /** DRAIN_SECONDS: seconds a stopping process gives to the work in hand, 0 to 3,600. @default 10 */
   readonly drainSeconds: number;
   /** LOG_LEVEL: the least level that is logged. @default 'info' */
@@ -158,7 +156,7 @@ const SETTINGS = [
 ] as const;
 
 /** Names of the design that this version does not serve: setting one must not look as if it worked. */
-const UNSUPPORTED: readonly SettingName[] = ['OAUTH_ISSUERS', 'TRUSTED_DOCUMENTS'];
+const UNSUPPORTED: readonly SettingName[] = ['OAUTH_ISSUERS', 'TRUSTED_DOCUMENTS', 'TRUSTED_PROXIES'];
 
 const LOOPBACK_CIDRS = ['127.0.0.0/8', '::1/128'];
 
@@ -194,7 +192,6 @@ function readCommon(read: Read, { env, checks }: { readonly env: Env; readonly c
     corsOrigins: read('CORS_ORIGINS', originsRule) ?? [],
     graphiql: read('GRAPHIQL', switchRule) ?? true,
     publicUrl: read('PUBLIC_URL', publicUrlRule),
-    trustedProxies: read('TRUSTED_PROXIES', cidrsRule) ?? [],
     drainSeconds: read('DRAIN_SECONDS', wholeNumber({ from: 0, to: 3600, unset: '10' })) ?? 10,
     logLevel: read('LOG_LEVEL', oneOf(LOG_LEVELS, { unset: 'info' })) ?? 'info',
   };

@@ -48,7 +48,6 @@ describe('without any setting', () => {
       corsOrigins: [],
       graphiql: true,
       publicUrl: undefined,
-      trustedProxies: [],
       drainSeconds: 10,
       logLevel: 'info',
     });
@@ -132,7 +131,6 @@ describe('a good value', () => {
       'https://a.example,http://localhost:3000',
       { corsOrigins: ['https://a.example', 'http://localhost:3000'] },
     ],
-    ['TRUSTED_PROXIES', '10.0.0.1', { trustedProxies: ['10.0.0.1/32'] }],
     [
       'WEBHOOK_DNS_SERVERS',
       '10.0.0.2:5353,[::1]:53,::1',
@@ -192,7 +190,6 @@ describe('a bad value', () => {
     ['GRAPHIQL', 'maybe'],
     ['PUBLIC_URL', '/api'],
     ['PUBLIC_URL', 'https://u:p@a.example'],
-    ['TRUSTED_PROXIES', 'all'],
     ['DRAIN_SECONDS', '3601'],
     ['LOG_LEVEL', 'verbose'],
   ])('%s=%s is refused with what was expected and what to do', (name, text) => {

@@ -76,11 +76,13 @@ const statements = [
   sql`create index log_seq on fanfare.log (seq)`,
   sql`create table fanfare.log_default partition of fanfare.log default`,
 
-  // Events whose payload, written through SQL, breaks its schema. The event row stays for the operator.
+  // Events whose payload, written through SQL, breaks its schema. The event row stays for the operator. position: of the
+  // account's event before it, when it was parked.
   sql`create table fanfare.parked (
     seq bigint primary key,
     event_id text collate "C" not null,
     account_id text collate "C" not null,
+    position bigint not null,
     name text not null,
     reason text not null,
     parked_at timestamptz not null default fanfare.now()
@@ -98,7 +100,8 @@ const statements = [
   // serves: forgetting after 24 hours
   sql`create index idempotency_created on fanfare.idempotency (created_at)`,
 
-  // Daily partitions of both tables. Attached, not created in place: that takes no lock which stops readers.
+  // Daily partitions of both tables. Attached, not created in place: the parents stay open to readers, only the default
+  // partitions are locked for a moment, and who calls this sets a lock_timeout against standing in line for it.
   sql`create function fanfare.make_partitions(until date) returns int language plpgsql as $$
     declare
       day date := (fanfare.now() at time zone 'UTC')::date - 1;

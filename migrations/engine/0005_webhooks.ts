@@ -214,7 +214,7 @@ const matching = [
 
   // One step over at most p_limit positions of one webhook that began in the past; gives how many, 0 if there is none.
   sql`create function fanfare.backfill_webhooks(p_webhook_id text, p_limit int) returns int language plpgsql
-  set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_bitmapscan = off as $$
+  set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_bitmapscan = off set jit = off as $$
     declare
       w fanfare.webhook;
       v_to bigint;
@@ -274,7 +274,7 @@ const sending = [
     account_id text, id text, webhook_id text, seq bigint, "position" bigint, event_id text, generation int, step smallint,
     attempts int, body_key text, born_at timestamptz
   ) language plpgsql
-  set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_bitmapscan = off as $$
+  set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_bitmapscan = off set jit = off as $$
     #variable_conflict use_column
     declare
       v_now timestamptz;
@@ -320,7 +320,7 @@ const sending = [
   // Each result counts only under the generation of its claim. status PENDING schedules the next attempt, RELEASED hands
   // the claim back as if it had not been made, all others end the delivery. Gives those that counted.
   sql`create function fanfare.finish_deliveries(p_results jsonb) returns table (id text, status text, next_at timestamptz)
-  language plpgsql set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+  language plpgsql set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
     #variable_conflict use_column
     declare
       v_now timestamptz := fanfare.now();

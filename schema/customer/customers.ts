@@ -1,12 +1,9 @@
-import type { Selectable } from 'kysely';
 import type { z } from 'zod';
 import { EngineError, type Tx } from '#engine';
 import { changedFields } from '../changed.ts';
 import { checkText, notNull, quote } from '../input.ts';
-import type { Tables } from '../tables.ts';
+import type { CustomerRow, Tables } from '../tables.ts';
 import { type CustomerSnapshot, customerCreated, customerUpdated } from './events.ts';
-
-type Customer = Selectable<Tables['customers']>;
 
 export interface CustomerDraft {
   readonly name: string;
@@ -15,7 +12,7 @@ export interface CustomerDraft {
 }
 
 export async function createCustomer(tx: Tx<Tables>, draft: CustomerDraft) {
-  const customer: Customer = {
+  const customer: CustomerRow = {
     id: tx.newId('Customer'),
     account_id: tx.accountId,
     name: checkName(draft.name),
@@ -56,7 +53,7 @@ export async function updateCustomer(tx: Tx<Tables>, patch: CustomerPatch) {
   return { customer };
 }
 
-function checkPatch(patch: CustomerPatch): Partial<Customer> {
+function checkPatch(patch: CustomerPatch): Partial<CustomerRow> {
   const name = notNull(patch.name, 'name');
   return {
     ...(name !== undefined && { name: checkName(name) }),
@@ -82,7 +79,7 @@ function checkCountry(country: string | null): string | null {
   return country === null ? null : checkText(country, { field: 'country', max: 100 });
 }
 
-function customerFacts(customer: Customer, version: number): z.infer<typeof CustomerSnapshot> {
+function customerFacts(customer: CustomerRow, version: number): z.infer<typeof CustomerSnapshot> {
   const { id: customerId, name, email, country } = customer;
   return { customerId, version, name, email, country };
 }

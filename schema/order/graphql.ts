@@ -6,13 +6,14 @@ import { MoneyInput } from '../money/graphql.ts';
 import { fromMinor, Money } from '../money/money.ts';
 import { Product } from '../product/graphql.ts';
 import { OutOfStock } from '../product/stock.ts';
+import type { OrderLineRow } from '../tables.ts';
 import { OrderState, orderEvents } from './events.ts';
 import { cancelOrder, deliverOrder, OrderMoveRefused, payOrder, shipOrder } from './moves.ts';
-import { CurrencyMixed, type OrderLine as Line, placeOrder } from './orders.ts';
+import { CurrencyMixed, placeOrder } from './orders.ts';
 
 const State = builder.payloadEnum(OrderState);
 
-const linesOf = batched<readonly Line[]>(async ({ read, accountId }, orderIds) => {
+const linesOf = batched<readonly OrderLineRow[]>(async ({ read, accountId }, orderIds) => {
   const lines = await read
     .selectFrom('order_lines')
     .selectAll()
@@ -24,7 +25,7 @@ const linesOf = batched<readonly Line[]>(async ({ read, accountId }, orderIds) =
   return orderIds.map((id) => byOrder.get(id) ?? []);
 });
 
-const OrderLine = builder.objectRef<Line>('OrderLine').implement({
+const OrderLine = builder.objectRef<OrderLineRow>('OrderLine').implement({
   description: 'Some of one product, with its sku, title and price as they were when the order was placed.',
   fields: (t) => ({
     number: t.exposeInt('number', { description: '1, 2, 3 … within the order.' }),

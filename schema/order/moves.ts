@@ -1,11 +1,10 @@
-import type { Selectable } from 'kysely';
 import { Refusal, type Tx } from '#engine';
 import { lockProducts, moveStock } from '../product/stock.ts';
-import type { Tables } from '../tables.ts';
+import type { OrderRow, Tables } from '../tables.ts';
 import { orderCancelled, orderDelivered, orderPaid, orderShipped } from './events.ts';
-import { type Order, orderFacts, readLines, sumByProduct } from './orders.ts';
+import { orderFacts, readLines, sumByProduct } from './orders.ts';
 
-export type State = Selectable<Tables['orders']>['state'];
+export type State = OrderRow['state'];
 
 /** From each state, the states that an order may move to. */
 export const MOVES: Readonly<Record<State, readonly State[]>> = {
@@ -52,7 +51,7 @@ async function moveOrder(tx: Tx<Tables>, { id, expectedVersion }: OrderMove, sta
     .where('account_id', '=', tx.accountId)
     .where('id', '=', id)
     .execute();
-  const order: Order = { ...before, state };
+  const order: OrderRow = { ...before, state };
   const lines = await readLines(tx, id);
   await tx.emit(EVENT[state], { subjectId: id, payload: { order: orderFacts(order, lines, version) } });
   if (state === 'CANCELLED') await giveBack(tx, id, sumByProduct(lines));

@@ -1,14 +1,10 @@
-import type { Selectable } from 'kysely';
 import type { z } from 'zod';
 import { EngineError, Refusal, type Tx } from '#engine';
 import { checkRange } from '../input.ts';
 import { fromMinor, type MoneyInput, toMinor, totalMinor } from '../money/money.ts';
 import { lockProducts, moveStock } from '../product/stock.ts';
-import type { Tables } from '../tables.ts';
+import type { OrderLineRow, OrderRow, Tables } from '../tables.ts';
 import { type OrderSnapshot, orderPlaced } from './events.ts';
-
-export type Order = Selectable<Tables['orders']>;
-export type OrderLine = Selectable<Tables['order_lines']>;
 
 const MAX_LINES = 1_000;
 const MAX_QUANTITY = 1_000_000;
@@ -88,7 +84,7 @@ interface LinePlan {
   readonly products: Awaited<ReturnType<typeof lockProducts>>;
 }
 
-function toLine({ tx, line, index, orderId, products }: LinePlan): OrderLine {
+function toLine({ tx, line, index, orderId, products }: LinePlan): OrderLineRow {
   const product = products.get(line.productId);
   if (product === undefined) throw new Error(`the product ${line.productId} is not locked`);
   const given = line.unitPrice && toMinor(line.unitPrice, `lines.${index}.unitPrice`);
@@ -109,10 +105,10 @@ function toLine({ tx, line, index, orderId, products }: LinePlan): OrderLine {
 interface OrderRows {
   readonly id: string;
   readonly customerId: string | null;
-  readonly lines: readonly OrderLine[];
+  readonly lines: readonly OrderLineRow[];
 }
 
-async function insertOrder(tx: Tx<Tables>, { id, customerId, lines }: OrderRows): Promise<Order> {
+async function insertOrder(tx: Tx<Tables>, { id, customerId, lines }: OrderRows): Promise<OrderRow> {
   const [currency = '', ...others] = new Set(lines.map((line) => line.currency));
   if (others.length > 0) throw new CurrencyMixed([currency, ...others]);
   const order = await tx.db
@@ -132,13 +128,13 @@ async function insertOrder(tx: Tx<Tables>, { id, customerId, lines }: OrderRows)
 }
 
 /** How many of each product there are in all lines together. */
-export function sumByProduct(lines: readonly OrderLine[]): ReadonlyMap<string, number> {
+export function sumByProduct(lines: readonly OrderLineRow[]): ReadonlyMap<string, number> {
   const sums = new Map<string, number>();
   for (const { product_id, quantity } of lines) sums.set(product_id, (sums.get(product_id) ?? 0) + quantity);
   return sums;
 }
 
-export function readLines(tx: Tx<Tables>, orderId: string): Promise<OrderLine[]> {
+export function readLines(tx: Tx<Tables>, orderId: string): Promise<OrderLineRow[]> {
   return tx.db
     .selectFrom('order_lines')
     .selectAll()
@@ -148,7 +144,11 @@ export function readLines(tx: Tx<Tables>, orderId: string): Promise<OrderLine[]>
     .execute();
 }
 
-export function orderFacts(order: Order, lines: readonly OrderLine[], version: number): z.infer<typeof OrderSnapshot> {
+export function orderFacts(
+  order: OrderRow,
+  lines: readonly OrderLineRow[],
+  version: number,
+): z.infer<typeof OrderSnapshot> {
   return {
     orderId: order.id,
     version,

@@ -1,14 +1,11 @@
-import type { Selectable } from 'kysely';
 import type { z } from 'zod';
 import { EngineError, Refusal, type Tx } from '#engine';
 import { changedFields } from '../changed.ts';
 import { checkRange, checkText, notNull, quote } from '../input.ts';
 import { fromMinor, type MoneyInput, toMinor } from '../money/money.ts';
-import type { Tables } from '../tables.ts';
+import type { ProductRow, Tables } from '../tables.ts';
 import { type ProductSnapshot, productCreated, productUpdated } from './events.ts';
 import { MAX_STOCK } from './stock.ts';
-
-export type Product = Selectable<Tables['products']>;
 
 export class SkuTaken extends Refusal {
   static override readonly code = 'SKU_TAKEN';
@@ -28,7 +25,7 @@ export interface ProductDraft {
 
 export async function createProduct(tx: Tx<Tables>, draft: ProductDraft) {
   const { minor, currency } = toMinor(draft.price, 'price');
-  const product: Product = {
+  const product: ProductRow = {
     id: tx.newId('Product'),
     account_id: tx.accountId,
     sku: checkSku(draft.sku),
@@ -72,7 +69,7 @@ export async function updateProduct(tx: Tx<Tables>, patch: ProductPatch) {
   return { product };
 }
 
-function checkPatch(patch: ProductPatch): Partial<Product> {
+function checkPatch(patch: ProductPatch): Partial<ProductRow> {
   const sku = notNull(patch.sku, 'sku');
   const title = notNull(patch.title, 'title');
   const price = notNull(patch.price, 'price');
@@ -96,7 +93,7 @@ function checkSku(text: string): string {
   return sku;
 }
 
-function productFacts(product: Product, version: number): z.infer<typeof ProductSnapshot> {
+function productFacts(product: ProductRow, version: number): z.infer<typeof ProductSnapshot> {
   const { id: productId, sku, title, price_minor: minor, currency, stock } = product;
   return { productId, version, sku, title, price: fromMinor({ minor, currency }), stock };
 }

@@ -1,12 +1,10 @@
-import { type Selectable, sql } from 'kysely';
+import { sql } from 'kysely';
 import type { z } from 'zod';
 import { EngineError, Refusal, type Tx } from '#engine';
-import type { Tables } from '../tables.ts';
+import type { ProductRow, Tables } from '../tables.ts';
 import { type StockReason, stockChanged } from './events.ts';
 
 export const MAX_STOCK = 2 ** 31 - 1;
-
-type Product = Selectable<Tables['products']>;
 
 export interface Shortage {
   readonly productId: string;
@@ -41,14 +39,16 @@ export async function adjustStock(tx: Tx<Tables>, { id, by, expectedVersion }: S
 }
 
 /** The products by their ids, locked in the order of their ids, so that no two orders wait for each other crosswise. */
-export async function lockProducts(tx: Tx<Tables>, ids: readonly string[]): Promise<ReadonlyMap<string, Product>> {
+export async function lockProducts(tx: Tx<Tables>, ids: readonly string[]): Promise<ReadonlyMap<string, ProductRow>> {
   const rows = await tx.db
     .selectFrom('products')
     .selectAll()
     .where('account_id', '=', tx.accountId)
     .where('id', 'in', ids)
     .orderBy('id')
+
     .forUpdate()
+
     .execute();
   const products = new Map(rows.map((row) => [row.id, row]));
   const missing = ids.find((id) => !products.has(id));
@@ -59,7 +59,7 @@ export async function lockProducts(tx: Tx<Tables>, ids: readonly string[]): Prom
 }
 
 export interface StockMove {
-  readonly product: Product;
+  readonly product: ProductRow;
   /** Below zero: taken out. */
   readonly by: number;
 }
@@ -74,7 +74,7 @@ export async function moveStock(
   tx: Tx<Tables>,
   moves: readonly StockMove[],
   { reason, orderId }: StockCause,
-): Promise<Product[]> {
+): Promise<ProductRow[]> {
   requireStock(moves);
   await sql`
     update products set stock = stock + move.quantity

@@ -110,7 +110,7 @@ export const publicUrlRule: Rule<string> = {
   describe: quoteUrl,
 };
 
-/** WEBHOOK_ALLOW_CIDRS and TRUSTED_PROXIES. */
+/** WEBHOOK_ALLOW_CIDRS. */
 export const cidrsRule: Rule<readonly string[]> = {
   expected: 'a list of CIDR ranges',
   parse: (text) => parseEach(text, parseCidr),

@@ -1,4 +1,5 @@
 import { readdir } from 'node:fs/promises';
+import { basename } from 'node:path';
 import { sql } from 'kysely';
 import { type Migration, Migrator } from 'kysely/migration';
 import { StartupError } from '../errors.ts';
@@ -9,16 +10,16 @@ const DOMAIN_FOLDER = new URL('../../migrations/domain/', import.meta.url);
 
 /**
  * Brings the database forward: the engine's migrations, then the domain's, each once, in the order of their names.
- * Safe to call from several processes at once: one migrates, the others wait. There is no way back.
+ * A folder's migrations are remembered under its name. Safe to call from several processes at once: one migrates, the others wait. There is no way back.
  * @throws StartupError naming the migration that failed, or saying that the database is newer than this program.
  */
 export async function migrate(database: Database, domainFolder: URL = DOMAIN_FOLDER): Promise<void> {
   await sql`create schema if not exists fanfare`.execute(database.db).catch(ignoreLostRace);
   await migrateTrack(database, 'engine', ENGINE_FOLDER);
-  await migrateTrack(database, 'domain', domainFolder);
+  await migrateTrack(database, basename(domainFolder.pathname).replaceAll('-', '_'), domainFolder);
 }
 
-async function migrateTrack(database: Database, track: 'engine' | 'domain', folder: URL): Promise<void> {
+async function migrateTrack(database: Database, track: string, folder: URL): Promise<void> {
   const migrator = new Migrator({
     db: database.db,
     provider: { getMigrations: () => readMigrations(folder) },

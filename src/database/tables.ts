@@ -78,4 +78,101 @@ export interface EngineTables {
     outcome: JSONColumnType<Record<string, unknown>> | null;
     created_at: Generated<Date>;
   };
+  'fanfare.webhook': {
+    id: string;
+    account_id: string;
+    url: string;
+    description: string;
+    metadata: JSONColumnType<Record<string, unknown>>;
+    status: Generated<'ACTIVE' | 'PAUSED' | 'DISABLED'>;
+    disabled_reason: string | null;
+    parked_reason: string | null;
+    event_types: string[] | null;
+    document: string | null;
+    variables: JSONColumnType<Record<string, unknown>>;
+    scopes: string[];
+    narrowing: JSONColumnType<readonly Readonly<Record<string, readonly string[]>>[]>;
+    types: string[] | null;
+    subjects: string[] | null;
+    related: string[] | null;
+    changed: string[] | null;
+    live_after: number;
+    backfilled_to: number;
+    failures: Generated<number>;
+    version: Generated<number>;
+    created_by: string | null;
+    created_at: Generated<Date>;
+    updated_at: Generated<Date>;
+  };
+  'fanfare.webhook_secret': {
+    id: Generated<number>;
+    account_id: string;
+    webhook_id: string;
+    sealed: string;
+    created_at: Generated<Date>;
+    expires_at: Date | null;
+  };
+  /** Open deliveries; `fanfare.delivery_record` has the finished ones too. */
+  'fanfare.delivery': {
+    account_id: string;
+    id: string;
+    webhook_id: string;
+    seq: number;
+    position: number;
+    event_id: string | null;
+    next_at: Date;
+    lease_until: Date | null;
+    generation: Generated<number>;
+    step: Generated<number>;
+    attempts: Generated<number>;
+    body_key: string | null;
+    born_at: Date;
+  };
+  'fanfare.delivery_done': {
+    account_id: string;
+    id: string;
+    webhook_id: string;
+    seq: number;
+    position: number;
+    event_id: string | null;
+    status: 'SUCCEEDED' | 'EXHAUSTED' | 'CANCELLED' | 'RENDER_FAILED';
+    error: string | null;
+    attempts: number;
+    body_key: string | null;
+    born_at: Date;
+    finished_at: Date;
+  };
+  /** A view of both. */
+  'fanfare.delivery_record': {
+    account_id: string;
+    id: string;
+    webhook_id: string;
+    event_id: string | null;
+    position: number;
+    status: string;
+    error: string | null;
+    attempts: number;
+    seq: number;
+    body_key: string | null;
+    born_at: Date;
+    next_at: Date | null;
+    finished_at: Date | null;
+  };
+  'fanfare.attempt': {
+    account_id: string;
+    delivery_id: string;
+    number: number;
+    started_at: Date;
+    duration_ms: number;
+    status_code: number | null;
+    error_class: string | null;
+    reason: string | null;
+    response_headers: JSONColumnType<Record<string, string>>;
+    response_body: string;
+    is_truncated: boolean;
+    remote_address: string | null;
+    next_at: Date | null;
+    born_at: Date;
+  };
+  'fanfare.body': { seq: number; key: string; occurred_at: Date; body: string };
 }

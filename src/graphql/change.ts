@@ -2,9 +2,9 @@ import type { InputFieldMap } from '@pothos/core';
 import type { EngineBuilder } from './builder.ts';
 import { isEntityRef } from './entity.ts';
 import type { ChangeOptions, SuccessField, SuccessFieldOptions } from './pothos-types.ts';
-import { refusalRef } from './refusal.ts';
+import { refusalClass, refusalRef } from './refusal.ts';
 import { registryOf } from './registry.ts';
-import { makeChange, type SuccessField as PlannedField, type Success } from './run-change.ts';
+import { type ChangePlan, makeChange, type SuccessField as PlannedField, type Success } from './run-change.ts';
 
 type Types = EngineBuilder['$inferSchemaTypes'];
 type ErasedOptions = ChangeOptions<Types, InputFieldMap, Readonly<Record<string, SuccessField<Types>>>>;
@@ -34,9 +34,11 @@ export function declareChange(builder: EngineBuilder, name: string, draft: Chang
   const result = builder.unionType(`${typeName}Result`, {
     description: `What became of \`${name}\`.`,
     types: [success, ...refusals.map((refusal) => refusalRef(builder, refusal))],
-    resolveType: (value) => refusalName(value) ?? `${typeName}Success`,
+    resolveType: (value) => refusalClass(value)?.name ?? `${typeName}Success`,
   });
-  const change = makeChange({ name, scope: options.scope, fields, refusals, run: options.run as never });
+  // the types of arguments and of what was prepared are the declaration's own affair
+  const { prepare, run } = options as Pick<ChangePlan, 'prepare' | 'run'>;
+  const change = makeChange({ name, scope: options.scope, fields, refusals, prepare, run });
   addMutation(builder, name, {
     type: result,
     ...(options.description === undefined ? {} : { description: options.description }),
@@ -52,10 +54,6 @@ type MutationOptions = Parameters<Parameters<Parameters<EngineBuilder['mutationF
 function addMutation(builder: EngineBuilder, name: string, options: MutationOptions): void {
   const prototype = Object.getPrototypeOf(builder) as EngineBuilder;
   prototype.mutationField.call(builder, name, (t) => t.field(options));
-}
-
-function refusalName(value: unknown): string | undefined {
-  return value instanceof Error ? value.constructor.name : undefined;
 }
 
 function planField(

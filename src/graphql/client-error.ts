@@ -23,18 +23,26 @@ export function toClientError(error: unknown, report: ErrorReport): GraphQLError
   }
   if (isDatabaseGone(cause)) {
     report.observe({ name: 'request.failed', level: 'warn', request_id: report.requestId, error: cause });
-    return new GraphQLError('the database can not be reached; try again', { ...place, extensions: { code: 'UNAVAILABLE' } });
+    return new GraphQLError('the database can not be reached; try again', {
+      ...place,
+      extensions: { code: 'UNAVAILABLE' },
+    });
   }
   if (sqlState(cause) === '57014') {
     return new GraphQLError('the request took too long', { ...place, extensions: { code: 'TIMEOUT' } });
   }
   report.observe({ name: 'request.failed', level: 'error', request_id: report.requestId, error: cause });
-  return new GraphQLError(`internal error; tell the operator this request id: ${report.requestId}`, { ...place, extensions: { code: 'INTERNAL' } });
+  return new GraphQLError(`internal error; tell the operator this request id: ${report.requestId}`, {
+    ...place,
+    extensions: { code: 'INTERNAL' },
+  });
 }
 
 /** A result whose errors clients may see; the same object if it has none. */
 export function toClientResult(result: ExecutionResult, report: ErrorReport): ExecutionResult {
-  return result.errors === undefined ? result : { ...result, errors: result.errors.map((error) => toClientError(error, report)) };
+  return result.errors === undefined
+    ? result
+    : { ...result, errors: result.errors.map((error) => toClientError(error, report)) };
 }
 
 /** GraphQL wraps what a resolver or a scalar throws, sometimes more than once. */
@@ -61,5 +69,9 @@ function placeOf({ nodes, source, positions, path }: GraphQLError) {
 function isDatabaseGone(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   const state = sqlState(error) ?? '';
-  return /^(08|57P)/.test(state) || /^(ECONN|EPIPE|ETIMEDOUT|EHOSTUNREACH)/.test(state) || /^(Connection terminated|timeout exceeded when trying to connect)/.test(error.message);
+  return (
+    /^(08|57P)/.test(state) ||
+    /^(ECONN|EPIPE|ETIMEDOUT|EHOSTUNREACH)/.test(state) ||
+    /^(Connection terminated|timeout exceeded when trying to connect)/.test(error.message)
+  );
 }

@@ -57,7 +57,7 @@ export type SuccessShape<Types extends SchemaTypes, Success> = {
         : never;
 };
 
-export interface ChangeOptions<Types extends SchemaTypes, Args extends InputFieldMap, Success> {
+export interface ChangeOptions<Types extends SchemaTypes, Args extends InputFieldMap, Success, Prepared = undefined> {
   /** Needed to call it; null lets every principal. */
   readonly scope: string | null;
   readonly description?: string;
@@ -66,11 +66,17 @@ export interface ChangeOptions<Types extends SchemaTypes, Args extends InputFiel
   readonly success: Success;
   /** The refusals that `run` may raise: the other members of the result's union. */
   readonly refusals?: readonly RefusalClass[];
+  /**
+   * Runs once before the transaction, for what may not happen inside one, such as asking a name server; written before
+   * `run`, which gets its answer. It may raise refusals. Left out where an idempotency key's outcome is known.
+   */
+  readonly prepare?: (args: InputShapeFromFields<Args>, context: EngineContext<TablesOf<Types>>) => Promise<Prepared>;
   /** Makes the change. It may run up to 4 times, each in a fresh transaction, and does nothing outside of it. */
   readonly run: (
     tx: Tx<TablesOf<Types>>,
     args: InputShapeFromFields<Args>,
     context: EngineContext<TablesOf<Types>>,
+    prepared: Prepared,
   ) => Promise<SuccessShape<Types, Success>>;
 }
 
@@ -157,7 +163,8 @@ declare global {
       change<
         const Success extends Readonly<Record<string, SuccessField<Types>>>,
         Args extends InputFieldMap = Record<never, never>,
-      >(options: ChangeOptions<Types, Args, Success>): FieldRef<Types, unknown, 'Mutation'>;
+        Prepared = undefined,
+      >(options: ChangeOptions<Types, Args, Success, Prepared>): FieldRef<Types, unknown, 'Mutation'>;
     }
 
     interface QueryFieldOptions<

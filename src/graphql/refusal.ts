@@ -26,7 +26,7 @@ export function declareRefusal(builder: EngineBuilder, refusal: RefusalClass, op
   ref.implement({
     ...(options.description === undefined ? {} : { description: options.description }),
     interfaces: [REFUSAL],
-    isTypeOf: (value) => (value as object).constructor === refusal,
+    isTypeOf: (value) => refusalClass(value) === refusal,
     fields: (t) => options.fields?.(t) ?? {},
   });
   return ref as RefusalRef;
@@ -37,4 +37,20 @@ export function refusalRef(builder: EngineBuilder, refusal: RefusalClass): Refus
   // what declareRefusal put there
   const known = registryOf(builder).refusals.get(refusal.name) as RefusalRef | undefined;
   return known ?? declareRefusal(builder, refusal, {});
+}
+
+const CLASS = Symbol('class of a refusal');
+
+/**
+ * A refusal as a resolver can return it: GraphQL takes any instance of Error, also a returned one, for a failure.
+ * It has the refusal's own properties, its code and its message.
+ */
+export function toRefusalValue(refusal: Refusal): object {
+  return { ...refusal, code: refusal.code, message: refusal.message, [CLASS]: refusal.constructor };
+}
+
+/** The class of what `toRefusalValue` gave; undefined for anything else. */
+export function refusalClass(value: unknown): RefusalClass | undefined {
+  // what toRefusalValue put there
+  return (value as { readonly [CLASS]?: RefusalClass })[CLASS];
 }

@@ -1,4 +1,5 @@
 import type { GraphQLResolveInfo } from 'graphql';
+import { sql } from 'kysely';
 import { EngineError, Refusal } from '../errors.ts';
 import { requireScope } from '../identity/principal.ts';
 import type { Place } from '../outbox/cursor.ts';
@@ -8,6 +9,7 @@ import type { Author, Tx } from '../outbox/transact.ts';
 import type { EngineContext } from './context.ts';
 import type { EntityRow } from './loader.ts';
 import type { RefusalClass } from './pothos-types.ts';
+import { toRefusalValue } from './refusal.ts';
 
 /** One field of a change's success. */
 export interface SuccessField {
@@ -29,10 +31,17 @@ export interface ChangePlan {
   readonly scope: string | null;
   readonly fields: readonly SuccessField[];
   readonly refusals: readonly RefusalClass[];
-  readonly run: (tx: Tx, args: unknown, context: EngineContext) => Promise<Readonly<Record<string, unknown>>>;
+  /** Before the transaction, unless the outcome is known. */
+  readonly prepare?: ((args: unknown, context: EngineContext) => Promise<unknown>) | undefined;
+  readonly run: (
+    tx: Tx,
+    args: unknown,
+    context: EngineContext,
+    prepared: unknown,
+  ) => Promise<Readonly<Record<string, unknown>>>;
 }
 
-type Change = (args: unknown, context: EngineContext, info: GraphQLResolveInfo) => Promise<Success | Refusal>;
+type Change = (args: unknown, context: EngineContext, info: GraphQLResolveInfo) => Promise<object>;
 
 /** What one transaction gives: the values as `run` made them, or the outcome of an earlier equal call. */
 interface Attempt {
@@ -41,7 +50,7 @@ interface Attempt {
 }
 
 /**
- * Makes the resolver of a mutation: scope, idempotency, one transaction, refusals as values.
+ * Makes the resolver of a mutation: scope, idempotency, one transaction. It gives a `Success` or a refusal's value.
  * The first call and each repeat run their own selection on the same outcome.
  */
 export function makeChange(plan: ChangePlan): Change {
@@ -54,7 +63,8 @@ export function makeChange(plan: ChangePlan): Change {
       context.loaders.clear();
       return await toSuccess(plan, context, attempt);
     } catch (error) {
-      if (error instanceof Refusal && plan.refusals.some((refusal) => error.constructor === refusal)) return error;
+      if (error instanceof Refusal && plan.refusals.some((refusal) => error.constructor === refusal))
+        return toRefusalValue(error);
       throw error;
     }
   };
@@ -109,15 +119,32 @@ async function makeOnce(
   context: EngineContext,
   call?: IdempotentCall,
 ): Promise<Attempt> {
+  const isKnown = plan.prepare !== undefined && call !== undefined && (await isRemembered(context, call));
+  const prepared = isKnown ? undefined : await plan.prepare?.(args, context);
   const { result } = await context.engine.transact(authorOf(context), async (tx): Promise<Attempt> => {
     const earlier = call && (await claimKey(tx.db, call));
     if (earlier !== undefined) return { values: undefined, outcome: earlier };
-    const values = await plan.run(tx, args, context);
+    // forgotten between the look and the claim, after a day
+    if (isKnown) throw new EngineError('UNAVAILABLE', 'the Idempotency-Key just expired; use a new one');
+    const values = await plan.run(tx, args, context, prepared);
     const outcome = toOutcome(plan, values, await lastPlace(tx));
     if (call !== undefined) await rememberOutcome(tx.db, call, outcome);
     return { values, outcome };
   });
   return result;
+}
+
+/** A look without a lock; whether the call is the same is `claimKey`'s to say. */
+async function isRemembered({ engine }: EngineContext, { accountId, key }: IdempotentCall): Promise<boolean> {
+  const row = await engine.database.db
+    .selectFrom('fanfare.idempotency')
+    .select('key')
+    .where('account_id', '=', accountId)
+    .where('key', '=', key)
+    .where('outcome', 'is not', null)
+    .where('created_at', '>=', sql<Date>`fanfare.now() - interval '24 hours'`)
+    .executeTakeFirst();
+  return row !== undefined;
 }
 
 function authorOf(context: EngineContext): Author {

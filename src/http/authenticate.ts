@@ -6,7 +6,11 @@ import { EngineError } from '../errors.ts';
  */
 export function bearerKey(authorization: string | undefined): string {
   const key = /^Bearer +(\S+) *$/i.exec(authorization ?? '')?.[1];
-  if (key === undefined) throw new EngineError('UNAUTHENTICATED', 'expected "Authorization: Bearer ff_…"; the admin key is in DATA_DIR/admin-key or ADMIN_API_KEY');
+  if (key === undefined)
+    throw new EngineError(
+      'UNAUTHENTICATED',
+      'expected "Authorization: Bearer ff_…"; the admin key is in DATA_DIR/admin-key or ADMIN_API_KEY',
+    );
   return key;
 }
 

@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto';
-import { execute, type ExecutionResult, GraphQLError, type GraphQLSchema, type DocumentNode } from 'graphql';
+import { type DocumentNode, type ExecutionResult, execute, type GraphQLError, type GraphQLSchema } from 'graphql';
 import { EngineError } from '../errors.ts';
 import { type ErrorReport, toClientError, toClientResult } from '../graphql/client-error.ts';
 import { createContext, type EngineServices } from '../graphql/context.ts';
 import { readSubscription } from '../graphql/execute-event.ts';
-import { pickOperation, type PrepareDocument } from '../graphql/operation.ts';
-import { type KeyStore } from '../identity/keys.ts';
+import { type PrepareDocument, pickOperation } from '../graphql/operation.ts';
+import type { KeyStore } from '../identity/keys.ts';
 import { fingerprint, type Principal } from '../identity/principal.ts';
 import type { Hub } from '../live/hub.ts';
 import type { Sink } from '../live/stream.ts';
@@ -81,7 +81,8 @@ export function createGateway(deps: GatewayDeps): Gateway {
         throw new EngineError('FORBIDDEN', 'reading the schema needs the scope "introspect"');
       }
       const operation = pickOperation(document, request.operationName);
-      if (operation === undefined) throw new EngineError('BAD_INPUT', 'name one of the operations of the document by "operationName"');
+      if (operation === undefined)
+        throw new EngineError('BAD_INPUT', 'name one of the operations of the document by "operationName"');
       return { kind: operation.operation, document, readsHead };
     },
     async run(operation, request, caller) {
@@ -104,7 +105,12 @@ export function createGateway(deps: GatewayDeps): Gateway {
       const { document } = operation;
       const { variables, operationName } = request;
       const stream = readSubscription({ schema, document, variables, operationName }, principal, engine);
-      const key = shareKey([fingerprint(principal), request.query, operationName ?? null, canonicalJson(stream.variables)]);
+      const key = shareKey([
+        fingerprint(principal),
+        request.query,
+        operationName ?? null,
+        canonicalJson(stream.variables),
+      ]);
       return hub.open(
         {
           accountId: principal.accountId,
@@ -112,7 +118,8 @@ export function createGateway(deps: GatewayDeps): Gateway {
           key,
           after: after ?? stream.after,
           ownerId: principal.id,
-          execute: async (event) => toClientResult(await stream.execute({ engine, principal, event }), reportOf(requestId)),
+          execute: async (event) =>
+            toClientResult(await stream.execute({ engine, principal, event }), reportOf(requestId)),
         },
         sink,
       );

@@ -25,7 +25,9 @@ export function createGraphqlHttp({ schema, gateway, graphiql }: YogaOptions): Y
   return createYoga<HttpContext>({
     schema,
     graphqlEndpoint: '/graphql',
-    graphiql: graphiql ? { title: 'Fanfare', headers: '{ "Authorization": "Bearer ff_…" }', subscriptionsProtocol: 'WS' } : false,
+    graphiql: graphiql
+      ? { title: 'Fanfare', headers: '{ "Authorization": "Bearer ff_…" }', subscriptionsProtocol: 'WS' }
+      : false,
     renderGraphiQL,
     landingPage: false,
     cors: false, // the server has its own, which never reflects an origin
@@ -59,7 +61,8 @@ async function answer(gateway: Gateway, { params, method, caller }: Question): P
     const request = toOperationRequest(params);
     const operation = gateway.prepare(request, caller.principal);
     if (operation.kind === 'mutation' && method === 'GET') return fault(405, 'a mutation needs POST');
-    if (operation.kind === 'subscription') return fault(400, 'a subscription needs a WebSocket or "Accept: text/event-stream"');
+    if (operation.kind === 'subscription')
+      return fault(400, 'a subscription needs a WebSocket or "Accept: text/event-stream"');
     return await gateway.run(operation, request, caller);
   } catch (error) {
     return { errors: gateway.report(error, caller.requestId) };

@@ -32,7 +32,8 @@ export class HttpFault extends Error {
  */
 export async function readJsonBody(request: IncomingMessage): Promise<unknown> {
   const type = (request.headers['content-type'] ?? '').split(';')[0]?.trim().toLowerCase();
-  if (type !== 'application/json') throw new HttpFault(415, `expected "Content-Type: application/json", found "${(type ?? '').slice(0, 80)}"`);
+  if (type !== 'application/json')
+    throw new HttpFault(415, `expected "Content-Type: application/json", found "${(type ?? '').slice(0, 80)}"`);
   const encoding = request.headers['content-encoding'] ?? 'identity';
   if (encoding !== 'identity') throw new HttpFault(415, 'a compressed request body is not accepted; send it as it is');
   return parseJson(await readBody(request));
@@ -65,7 +66,10 @@ function parseJson(body: Buffer): unknown {
   try {
     return JSON.parse(text);
   } catch (error) {
-    throw new HttpFault(400, `the request body is not JSON: ${error instanceof Error ? error.message.slice(0, 200) : ''}`);
+    throw new HttpFault(
+      400,
+      `the request body is not JSON: ${error instanceof Error ? error.message.slice(0, 200) : ''}`,
+    );
   }
 }
 
@@ -91,13 +95,23 @@ function isTooDeep(text: string): boolean {
  * @throws EngineError BAD_INPUT naming the part that is wrong
  */
 export function toOperationRequest(body: unknown): OperationRequest {
-  if (!isObject(body)) throw new EngineError('BAD_INPUT', 'expected a JSON object with "query"; batches are not accepted');
+  if (!isObject(body))
+    throw new EngineError('BAD_INPUT', 'expected a JSON object with "query"; batches are not accepted');
   const { query, operationName, variables, extensions } = body;
-  if (typeof query !== 'string' || query === '') throw new EngineError('BAD_INPUT', '"query" must be a GraphQL document as text');
-  if (!isNullish(operationName) && typeof operationName !== 'string') throw new EngineError('BAD_INPUT', '"operationName" must be text');
-  if (!isNullish(variables) && !isObject(variables)) throw new EngineError('BAD_INPUT', '"variables" must be an object');
-  if (!isNullish(extensions) && !isObject(extensions)) throw new EngineError('BAD_INPUT', '"extensions" must be an object');
-  return { query, operationName: operationName ?? undefined, variables: variables ?? undefined, extensions: extensions ?? undefined };
+  if (typeof query !== 'string' || query === '')
+    throw new EngineError('BAD_INPUT', '"query" must be a GraphQL document as text');
+  if (!isNullish(operationName) && typeof operationName !== 'string')
+    throw new EngineError('BAD_INPUT', '"operationName" must be text');
+  if (!isNullish(variables) && !isObject(variables))
+    throw new EngineError('BAD_INPUT', '"variables" must be an object');
+  if (!isNullish(extensions) && !isObject(extensions))
+    throw new EngineError('BAD_INPUT', '"extensions" must be an object');
+  return {
+    query,
+    operationName: operationName ?? undefined,
+    variables: variables ?? undefined,
+    extensions: extensions ?? undefined,
+  };
 }
 
 function isNullish(value: unknown): value is null | undefined {
@@ -112,7 +126,10 @@ function isObject(value: unknown): value is Record<string, unknown> {
  * The idempotency key of a call, from the header or `extensions.idempotencyKey`.
  * @throws EngineError BAD_INPUT unless it is 1 to 255 visible ASCII characters
  */
-export function readIdempotencyKey(header: string | undefined, extensions: Readonly<Record<string, unknown>> | undefined): string | undefined {
+export function readIdempotencyKey(
+  header: string | undefined,
+  extensions: Readonly<Record<string, unknown>> | undefined,
+): string | undefined {
   const key = header ?? extensions?.['idempotencyKey'];
   if (isNullish(key)) return undefined;
   if (typeof key === 'string' && /^[\x21-\x7e]{1,255}$/.test(key)) return key;

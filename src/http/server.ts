@@ -15,6 +15,8 @@ export interface HttpServerOptions {
   readonly schema: GraphQLSchema;
   readonly gateway: Gateway;
   readonly graphiql: boolean;
+  /** Whether this process has the role `api`; the others serve only health and metrics. */
+  readonly servesGraphql: boolean;
   /** Origins of browsers that may call, beside the server's own. */
   readonly corsOrigins: readonly string[];
   /** Whether the process can serve; the text says why not. */
@@ -27,6 +29,8 @@ export interface HttpServerOptions {
 export interface HttpServer {
   /** @throws StartupError if the port is taken or may not be used. @returns the port, which matters for port 0 */
   listen(port: number, host: string): Promise<number>;
+  /** The principals that have sockets. */
+  socketOwners(): ReadonlySet<string>;
   /** Ends the sockets of a principal with 4403. */
   endSockets(principalId: string): void;
   /**
@@ -41,7 +45,13 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
   const streams = new Set<SseStream>();
   const yoga = createGraphqlHttp(options);
   const server = createServer(
-    { maxHeaderSize: 16 * 1024, headersTimeout: 10_000, requestTimeout: 30_000, connectionsCheckingInterval: 1_000, requireHostHeader: true },
+    {
+      maxHeaderSize: 16 * 1024,
+      headersTimeout: 10_000,
+      requestTimeout: 30_000,
+      connectionsCheckingInterval: 1_000,
+      requireHostHeader: true,
+    },
     (request, response) => {
       respond(request, response).catch((error: unknown) => fail(error, { request, response }));
     },
@@ -51,7 +61,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
   async function respond(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { pathname } = new URL(request.url ?? '/', 'http://host');
     for (const [name, value] of corsHeaders(request, options.corsOrigins)) response.setHeader(name, value);
-    if (pathname === '/graphql') return serveGraphql(request, response);
+    if (pathname === '/graphql' && options.servesGraphql) return serveGraphql(request, response);
     if (request.method !== 'GET' && request.method !== 'HEAD') return send(response, 405, 'method not allowed\n');
     if (pathname === '/healthz') return send(response, 200, 'ok\n');
     if (pathname === '/readyz') return sendReadiness(response, await options.readiness());
@@ -67,15 +77,24 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     const principal = await options.gateway.keys.authenticate(bearerKey(request.headers.authorization));
     // read before anything is decided, so that a connection can be used again
     const body = request.method === 'POST' ? await readJsonBody(request) : undefined;
-    const given = body === undefined ? undefined : (body as { extensions?: Record<string, unknown> } | null)?.extensions;
+    const given =
+      body === undefined ? undefined : (body as { extensions?: Record<string, unknown> } | null)?.extensions;
     const idempotencyKey = readIdempotencyKey(headerOf(request, 'idempotency-key'), given);
     const caller: Caller = { principal, requestId, idempotencyKey };
     if (!wantsEventStream(request)) return serveByYoga(Object.assign(request, { body }), response, { caller });
-    await serveSse(options.gateway, { request, response, body: toOperationRequest(body ?? queryOf(request)), caller }, streams);
+    await serveSse(
+      options.gateway,
+      { request, response, body: toOperationRequest(body ?? queryOf(request)), caller },
+      streams,
+    );
   }
 
-  async function serveByYoga(request: IncomingMessage, response: ServerResponse, context: { caller?: Caller }): Promise<void> {
-    await yoga.handleNodeRequestAndResponse(request, response, context);
+  async function serveByYoga(
+    request: IncomingMessage,
+    response: ServerResponse,
+    context: { caller?: Caller },
+  ): Promise<void> {
+    await yoga(request, response, context);
   }
 
   /** Answers what went wrong before GraphQL could, as a GraphQL error all the same. */
@@ -91,6 +110,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
 
   return {
     listen: (port, host) => listen(server, { port, host }),
+    socketOwners: () => new Set([...sockets.connections()].flatMap(({ principalId }) => principalId ?? [])),
     endSockets: (principalId) => sockets.end(principalId),
     drain: (drainMs) => drain({ server, sockets, streams, drainMs }),
   };
@@ -107,7 +127,8 @@ const STATUS: Readonly<Record<string, number>> = {
 };
 
 function describeFault(gateway: Gateway, error: unknown, requestId: string) {
-  if (error instanceof HttpFault) return { status: error.status, errors: [{ message: error.message, extensions: { code: error.code } }] };
+  if (error instanceof HttpFault)
+    return { status: error.status, errors: [{ message: error.message, extensions: { code: error.code } }] };
   const errors = gateway.report(error, requestId);
   return { status: STATUS[String(errors[0]?.extensions['code'])] ?? 400, errors };
 }
@@ -117,7 +138,12 @@ function wantsEventStream(request: IncomingMessage): boolean {
 }
 
 function isForGraphiql(request: IncomingMessage, isOn: boolean): boolean {
-  return isOn && request.method === 'GET' && (request.headers.accept ?? '').includes('text/html') && !/[?&]query=/.test(request.url ?? '');
+  return (
+    isOn &&
+    request.method === 'GET' &&
+    (request.headers.accept ?? '').includes('text/html') &&
+    !/[?&]query=/.test(request.url ?? '')
+  );
 }
 
 function headerOf(request: IncomingMessage, name: string): string | undefined {
@@ -136,7 +162,12 @@ function queryOf(request: IncomingMessage): unknown {
       throw new EngineError('BAD_INPUT', `"${name}" is not JSON`);
     }
   };
-  return { query: searchParams.get('query'), operationName: searchParams.get('operationName'), variables: json('variables'), extensions: json('extensions') };
+  return {
+    query: searchParams.get('query'),
+    operationName: searchParams.get('operationName'),
+    variables: json('variables'),
+    extensions: json('extensions'),
+  };
 }
 
 function send(response: ServerResponse, status: number, text: string, type = 'text/plain'): void {
@@ -147,10 +178,15 @@ function sendReadiness(response: ServerResponse, reason: string | undefined): vo
   send(response, reason === undefined ? 200 : 503, `${reason ?? 'ready'}\n`);
 }
 
-function upgrade(request: IncomingMessage, { socket, head }: { socket: Duplex; head: Buffer }, options: HttpServerOptions, sockets: WebSockets): void {
+function upgrade(
+  request: IncomingMessage,
+  { socket, head }: { socket: Duplex; head: Buffer },
+  options: HttpServerOptions,
+  sockets: WebSockets,
+): void {
   socket.on('error', () => {}); // its close is seen by whoever holds it
   const { pathname } = new URL(request.url ?? '/', 'http://host');
-  if (pathname !== '/graphql') return refuse(socket, '404 Not Found');
+  if (pathname !== '/graphql' || !options.servesGraphql) return refuse(socket, '404 Not Found');
   if (!isAllowedOrigin(request, options.corsOrigins)) return refuse(socket, '403 Forbidden');
   sockets.upgrade(request, socket, head);
 }
@@ -167,7 +203,10 @@ async function listen(server: Server, { port, host }: { port: number; host: stri
   return (server.address() as AddressInfo).port; // a TCP server's address is never a path
 }
 
-function describeListenFault(error: NodeJS.ErrnoException, { port, host }: { port: number; host: string }): StartupError {
+function describeListenFault(
+  error: NodeJS.ErrnoException,
+  { port, host }: { port: number; host: string },
+): StartupError {
   const reason = {
     EADDRINUSE: `port ${port} on ${host} is in use; stop its owner or set PORT to another, 0 for any free one`,
     EACCES: `port ${port} on ${host} may not be used by this user; set PORT to 1024 or more`,
@@ -191,7 +230,9 @@ async function drain({ server, sockets, streams, drainMs }: Drain): Promise<void
   for (const stream of streams) stream.close();
   const open = [...sockets.connections()];
   // spread over half the time, so that they do not all come back at once
-  const timers = open.map((connection, at) => setTimeout(() => connection.close(SERVICE_RESTART, 'Service restart'), (at / open.length) * (drainMs / 2)));
+  const timers = open.map((connection, at) =>
+    setTimeout(() => connection.close(SERVICE_RESTART, 'Service restart'), (at / open.length) * (drainMs / 2)),
+  );
   const deadline = new Promise<void>((resolve) => timers.push(setTimeout(resolve, drainMs)));
   await Promise.race([closed, deadline]);
   for (const timer of timers) clearTimeout(timer);

@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { EngineError } from '../errors.ts';
+import type { EngineError } from '../errors.ts';
 import type { Frame, Sink } from '../live/stream.ts';
 import type { Caller, Gateway, Operation } from './gateway.ts';
 import type { OperationRequest } from './request.ts';
@@ -36,7 +36,12 @@ export async function serveSse(gateway: Gateway, sse: SseRequest, open: Set<SseS
   sse.response.end(`event: next\ndata: ${JSON.stringify(result)}\n\nevent: complete\ndata:\n\n`);
 }
 
-async function serveSubscription(gateway: Gateway, operation: Operation, { request, response, body, caller }: SseRequest, open: Set<SseStream>): Promise<void> {
+async function serveSubscription(
+  gateway: Gateway,
+  operation: Operation,
+  { request, response, body, caller }: SseRequest,
+  open: Set<SseStream>,
+): Promise<void> {
   const queue = queueTo(response);
   const sink = sinkTo(response, queue);
   const lastEventId = request.headers['last-event-id'];

@@ -76,7 +76,9 @@ export function createWebSockets(gateway: Gateway): WebSockets {
     socket.once('close', (code, reason) => {
       connections.delete(connection);
       connection.dispose();
-      closed(code, String(reason)).catch((error: unknown) => gateway.observe({ name: 'socket.failed', level: 'error', error }));
+      closed(code, String(reason)).catch((error: unknown) =>
+        gateway.observe({ name: 'socket.failed', level: 'error', error }),
+      );
     });
   }
 
@@ -135,7 +137,8 @@ interface Subscribing {
 
 function toArguments(gateway: Gateway, { connection, principal }: Extra, { id, payload, requestId }: Subscribing) {
   if (principal === undefined) throw new EngineError('UNAUTHENTICATED', 'send connection_init with an API key first');
-  if (!connection.mayOpen()) throw new EngineError('RATE_LIMITED', 'a socket holds at most 100 operations; open another socket');
+  if (!connection.mayOpen())
+    throw new EngineError('RATE_LIMITED', 'a socket holds at most 100 operations; open another socket');
   const request = toOperationRequest(payload);
   const operation = gateway.prepare(request, principal);
   const idempotencyKey = readIdempotencyKey(undefined, request.extensions);
@@ -148,7 +151,10 @@ function contextOf(args: { readonly contextValue?: unknown }): OperationContext 
 }
 
 /** The live room feeds the socket; graphql-ws only learns when the stream ends. */
-function watch(gateway: Gateway, { connection, id, request, operation, principal, requestId }: OperationContext): AsyncGenerator<never> {
+function watch(
+  gateway: Gateway,
+  { connection, id, request, operation, principal, requestId }: OperationContext,
+): AsyncGenerator<never> {
   return new SilentIterator((end) => {
     const sink = connection.sinkFor(id, end);
     return gateway.watch(operation, request, { principal, requestId, idempotencyKey: undefined }, { sink });

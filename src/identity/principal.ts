@@ -1,5 +1,5 @@
 import { EngineError } from '../errors.ts';
-import type { EventFilter } from '../outbox/filter.ts';
+import { type EventFilter, filterKey } from '../outbox/filter.ts';
 
 /** The engine's own scopes; a domain declares its own beside them. */
 export const ENGINE_SCOPES = [

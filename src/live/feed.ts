@@ -37,7 +37,10 @@ const FILL_PAGE = 500;
 export function createShardFeeds(deps: FeedDeps): ShardFeeds {
   const feeds = new Map<number, Feed>();
 
-  async function attach({ shard, accountId }: { shard: number; accountId: string }, listener: EventListener): Promise<() => void> {
+  async function attach(
+    { shard, accountId }: { shard: number; accountId: string },
+    listener: EventListener,
+  ): Promise<() => void> {
     let feed = feeds.get(shard);
     if (feed === undefined) {
       feed = new Feed(shard, deps);

@@ -95,7 +95,13 @@ export class Group {
       member.startBuffer(this.#position);
       const head = await readHead(database.db, accountId);
       while (position < head && !member.isClosed) {
-        const events = await readEvents(database.db, { accountId, filters, after: position, before: head + 1, limit: PAGE });
+        const events = await readEvents(database.db, {
+          accountId,
+          filters,
+          after: position,
+          before: head + 1,
+          limit: PAGE,
+        });
         for (const event of events) {
           await member.sink.ready();
           if (member.isClosed) return;
@@ -143,7 +149,13 @@ export class Group {
     this.#isBehind = false;
     const head = await readHead(this.#deps.database.db, accountId);
     while (this.#position < head) {
-      const events = await readEvents(this.#deps.database.db, { accountId, filters: [], after: this.#position, before: head + 1, limit: PAGE });
+      const events = await readEvents(this.#deps.database.db, {
+        accountId,
+        filters: [],
+        after: this.#position,
+        before: head + 1,
+        limit: PAGE,
+      });
       for (const event of events) await this.#handOut(event);
       if (events.length < PAGE) this.#position = Math.max(this.#position, head);
     }

@@ -89,7 +89,10 @@ export function createHub(deps: HubDeps): Hub {
     if (!live.group.isEmpty || live.opening > 0 || groups.get(key) !== live) return;
     groups.delete(key);
     // a failure to attach has been told to whoever opened
-    live.attached.then((detach) => detach(), () => {});
+    live.attached.then(
+      (detach) => detach(),
+      () => {},
+    );
   }
 
   function endMembers(error: EngineError | undefined, isMeant: (ownerId: string) => boolean): void {
@@ -105,7 +108,8 @@ export function createHub(deps: HubDeps): Hub {
 
   return {
     open,
-    owners: () => new Set([...groups.values()].flatMap(({ group }) => [...group.members].map(({ ownerId }) => ownerId))),
+    owners: () =>
+      new Set([...groups.values()].flatMap(({ group }) => [...group.members].map(({ ownerId }) => ownerId))),
     end: (ownerId, error) => endMembers(error, (each) => each === ownerId),
     async catchUp() {
       await deps.feeds.checkHeads();

@@ -70,6 +70,10 @@ export class Member {
   /** Ends it with an error that the client may see. */
   fail(error: unknown): void {
     this.close();
-    this.sink.end(error instanceof EngineError ? error : new EngineError('UNAVAILABLE', 'the stream broke off; resume from your last cursor'));
+    this.sink.end(
+      error instanceof EngineError
+        ? error
+        : new EngineError('UNAVAILABLE', 'the stream broke off; resume from your last cursor'),
+    );
   }
 }

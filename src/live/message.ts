@@ -40,7 +40,8 @@ export function toMessages(events: readonly ShardRecord[]): string[] {
     const text = JSON.stringify(event);
     const size = Buffer.byteLength(text) + 1;
     if (bytes + size > MAX_MESSAGE_BYTES - ENVELOPE_BYTES) flush(event.shardOffset - 1);
-    if (size > MAX_MESSAGE_BYTES - ENVELOPE_BYTES) messages.push(envelope(event.shardOffset - 1, event.shardOffset, []));
+    if (size > MAX_MESSAGE_BYTES - ENVELOPE_BYTES)
+      messages.push(envelope(event.shardOffset - 1, event.shardOffset, []));
     else {
       texts.push(text);
       bytes += size;
@@ -60,9 +61,14 @@ function envelope(before: number, upTo: number, texts: readonly string[]): strin
 export function readMessage(text: string): ShardMessage | undefined {
   try {
     // the channel carries the installation's name: only this program writes to it
-    const message = JSON.parse(text) as ShardMessage & { events: (Omit<ShardRecord, 'occurredAt'> & { occurredAt: string })[] };
+    const message = JSON.parse(text) as ShardMessage & {
+      events: (Omit<ShardRecord, 'occurredAt'> & { occurredAt: string })[];
+    };
     if (!Number.isSafeInteger(message.before) || !Number.isSafeInteger(message.upTo)) return undefined;
-    return { ...message, events: message.events.map((event) => ({ ...event, occurredAt: new Date(event.occurredAt) })) };
+    return {
+      ...message,
+      events: message.events.map((event) => ({ ...event, occurredAt: new Date(event.occurredAt) })),
+    };
   } catch {
     return undefined;
   }

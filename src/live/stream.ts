@@ -1,6 +1,6 @@
+import type { EngineError } from '../errors.ts';
 import type { EventFilter } from '../outbox/filter.ts';
 import type { EventRecord } from '../outbox/read.ts';
-import type { EngineError } from '../errors.ts';
 
 /** One result, serialized once for all who get it. */
 export interface Frame {

@@ -1,5 +1,6 @@
-import { sql } from 'kysely';
+import { sql, type Transaction } from 'kysely';
 import type { Database } from '../database/connect.ts';
+import type { EngineTables } from '../database/tables.ts';
 import type { Observe } from '../runtime/observe.ts';
 
 export interface PruneOptions {
@@ -12,33 +13,68 @@ export interface PruneOptions {
  * day. Safe in several processes at once; what is locked is left for the next call.
  *
  * A log partition goes when its whole day is past retention. An event partition goes when no event in it can still be
- * reached: its last seq is below the first in the log and in the outbox.
+ * reached: its last seq is below the first in the log and in the outbox. Rows of the default partitions, where those of
+ * days without a partition went, are deleted by the same rules.
  */
 export async function prune(database: Database, options: PruneOptions, observe: Observe): Promise<void> {
-  await sql`select fanfare.make_partitions((fanfare.now() at time zone 'UTC')::date + 14)`.execute(database.db);
+  const made = await makePartitions(database);
   const dropped = [...(await dropLogPartitions(database, options)), ...(await dropEventPartitions(database, options))];
   const forgotten = await database.db
     .deleteFrom('fanfare.idempotency')
     .where('created_at', '<', sql<Date>`fanfare.now() - interval '24 hours'`)
     .executeTakeFirst();
-  observe({ name: 'prune.done', dropped, forgotten_keys: Number(forgotten.numDeletedRows) });
+  observe({ name: 'prune.done', made, dropped, forgotten_keys: Number(forgotten.numDeletedRows) });
+}
+
+/** Gives 0 if something is locked: with two weeks in stock the next call will do. */
+async function makePartitions(database: Database): Promise<number> {
+  const made = await unlessLocked(database, async (tx) => {
+    const { rows } = await sql<{ made: number }>`
+      select fanfare.make_partitions((fanfare.now() at time zone 'UTC')::date + 14) as made`.execute(tx);
+    return rows[0]?.made ?? 0;
+  });
+  return made ?? 0;
 }
 
 async function dropLogPartitions(database: Database, { retentionDays }: PruneOptions): Promise<string[]> {
   const names = await oldPartitions(database, 'log', retentionDays);
-  return dropEach(database, names, async () => true);
+  const dropped = await dropEach(database, names, {
+    mayGo: async () => true,
+    // in step with the days, so that what is left of an account begins at one place
+    before: (tx, name) =>
+      sql`
+      delete from fanfare.log_default
+      where stamped_at < (to_date(${name.slice(-8)}, 'YYYYMMDD') + 1)::timestamp at time zone 'UTC'`.execute(tx),
+  });
+  if (dropped.length === names.length) {
+    await sql`delete from fanfare.log_default where stamped_at < ${startOfRetention(retentionDays)}`.execute(
+      database.db,
+    );
+  }
+  return dropped;
 }
 
 async function dropEventPartitions(database: Database, { retentionDays }: PruneOptions): Promise<string[]> {
   const names = await oldPartitions(database, 'event', retentionDays);
-  return dropEach(database, names, async (name) => {
-    const { rows } = await sql<{ unreachable: boolean }>`
-      select coalesce((select max(seq) from ${sql.id('fanfare', name)}), 0) < least(
-        coalesce((select min(seq) from fanfare.log), 9223372036854775807),
-        coalesce((select min(seq) from fanfare.outbox), 9223372036854775807)) as unreachable
-    `.execute(database.db);
-    return rows[0]?.unreachable ?? false;
+  await sql`
+    delete from fanfare.event_default
+    where occurred_at < ${startOfRetention(retentionDays)} and seq < ${firstReachableSeq}`.execute(database.db);
+  return dropEach(database, names, {
+    mayGo: async (name) => {
+      const { rows } = await sql<{ unreachable: boolean }>`
+        select coalesce((select max(seq) from ${sql.id('fanfare', name)}), 0) < ${firstReachableSeq} as unreachable
+      `.execute(database.db);
+      return rows[0]?.unreachable ?? false;
+    },
   });
+}
+
+const firstReachableSeq = sql<number>`least(
+  coalesce((select min(seq) from fanfare.log), 9223372036854775807),
+  coalesce((select min(seq) from fanfare.outbox), 9223372036854775807))`;
+
+function startOfRetention(retentionDays: number) {
+  return sql<Date>`((fanfare.now() at time zone 'UTC')::date - ${retentionDays}::int)::timestamp at time zone 'UTC'`;
 }
 
 /** Partitions named by a day that ended before retention began, oldest first. */
@@ -52,31 +88,41 @@ async function oldPartitions(database: Database, parent: 'log' | 'event', retent
   return rows.map(({ name }) => name);
 }
 
+interface Dropping {
+  readonly mayGo: (name: string) => Promise<boolean>;
+  /** In the transaction that drops. */
+  readonly before?: (tx: Transaction<EngineTables>, name: string) => Promise<unknown>;
+}
+
 /** Drops until one must stay or is locked. */
-async function dropEach(
-  database: Database,
-  names: readonly string[],
-  mayGo: (name: string) => Promise<boolean>,
-): Promise<string[]> {
+async function dropEach(database: Database, names: readonly string[], { mayGo, before }: Dropping): Promise<string[]> {
   const dropped: string[] = [];
   for (const name of names) {
-    if (!(await mayGo(name)) || !(await dropUnlocked(database, name))) break;
+    if (!(await mayGo(name))) break;
+    const isDropped = await unlessLocked(database, async (tx) => {
+      await before?.(tx, name);
+      await sql`drop table fanfare.${sql.id(name)}`.execute(tx);
+      return true;
+    });
+    if (!isDropped) break;
     dropped.push(name);
   }
   return dropped;
 }
 
-/** Waits at most 2 s for the lock: a drop that waits longer would hold up every reader behind it. */
-async function dropUnlocked(database: Database, name: string): Promise<boolean> {
+/** Waits at most 2 s for a lock, then gives undefined: one that waits longer would hold up every reader behind it. */
+async function unlessLocked<R>(
+  database: Database,
+  work: (tx: Transaction<EngineTables>) => Promise<R>,
+): Promise<R | undefined> {
   return database
     .transaction(async (tx) => {
       await sql`set local lock_timeout = '2s'`.execute(tx);
-      await sql`drop table fanfare.${sql.id(name)}`.execute(tx);
-      return true;
+      return work(tx);
     })
     .catch((error: unknown) => {
       const isLocked = error instanceof Error && 'code' in error && error.code === '55P03';
-      if (isLocked) return false;
+      if (isLocked) return undefined;
       throw error;
     });
 }

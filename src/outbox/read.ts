@@ -82,7 +82,11 @@ export async function readShardHeads(db: Reader): Promise<ReadonlyMap<number, nu
 
 /** The shard that gives the account's events their order. */
 export async function readShardOf(db: Reader, accountId: string): Promise<number> {
-  const row = await db.selectFrom('fanfare.account').select('shard').where('id', '=', accountId).executeTakeFirstOrThrow();
+  const row = await db
+    .selectFrom('fanfare.account')
+    .select('shard')
+    .where('id', '=', accountId)
+    .executeTakeFirstOrThrow();
   return row.shard;
 }
 
@@ -110,10 +114,11 @@ export async function readEarliest(db: Reader, accountId: string): Promise<numbe
 
 /** Stamped events by their ids, in any order; unknown ids and other accounts' are left out. */
 export async function readEventsById(db: Reader, accountId: string, ids: readonly string[]): Promise<EventRecord[]> {
-  const known = ids.filter((id) => idTime(id) !== undefined);
+  const known = ids.filter((id) => eventTime(id) !== undefined);
   if (known.length === 0) return [];
   const rows = await selectEvents(db)
     .where('l.account_id', '=', accountId)
+    .where('e.account_id', '=', accountId) // the account guard asks for both
     .where(({ eb }) => atIds(known, eb.ref('e.id'), eb.ref('e.occurred_at')))
     .execute();
   return rows.map(toRecord);
@@ -134,21 +139,19 @@ export async function readStamp(db: Reader, accountId: string, eventId: string):
     .selectFrom('fanfare.event as e')
     .leftJoin('fanfare.log as l', 'l.seq', 'e.seq')
     .leftJoin('fanfare.parked as p', 'p.seq', 'e.seq')
-    .select(['e.seq', 'l.position', 'p.parked_at'])
+    .select(['l.position', sql<number | null>`p.position`.as('parked_at'), isWaiting.as('is_waiting')])
     .where('e.account_id', '=', accountId)
     .where(({ eb }) => atIds([eventId], eb.ref('e.id'), eb.ref('e.occurred_at')))
     .executeTakeFirst();
   if (row === undefined) return { state: 'unknown' };
   if (row.position !== null) return { state: 'stamped', position: row.position };
-  if (row.parked_at === null) return { state: 'pending' };
-  const before = await db
-    .selectFrom('fanfare.log')
-    .select(({ fn }) => fn.max('position').as('position'))
-    .where('account_id', '=', accountId)
-    .where('seq', '<', row.seq)
-    .executeTakeFirst();
-  return { state: 'parked', position: before?.position ?? 0 };
+  if (row.parked_at !== null) return { state: 'parked', position: row.parked_at };
+  // an event's partition may outlive its log row: it goes only when nothing in it can be reached
+  return { state: row.is_waiting ? 'pending' : 'unknown' };
 }
+
+// by shard, since the outbox has no index that begins with seq
+const isWaiting = sql<boolean>`exists (select from fanfare.shard s join fanfare.outbox o on o.shard = s.id and o.seq = e.seq)`;
 
 function selectEvents(db: Reader) {
   return db
@@ -169,8 +172,16 @@ function selectEvents(db: Reader) {
 
 /** An id holds its event's time to the millisecond, and with it the partition. */
 function atIds(ids: readonly string[], id: Expression<string>, occurredAt: Expression<Date>): Expression<SqlBool> {
-  const times = ids.flatMap((each) => idTime(each) ?? []);
+  const times = ids.flatMap((each) => eventTime(each) ?? []);
   return sql<SqlBool>`${id} = any(${ids}::text[]) and ${occurredAt} = any(${times.map((time) => time.toISOString())}::timestamptz[])`;
+}
+
+const YEAR_10000_MS = 253_402_300_800_000;
+
+/** Ids come from clients, too: one with a year of five digits, which Postgres can't parse, is nobody's. */
+function eventTime(id: string): Date | undefined {
+  const time = idTime(id);
+  return time === undefined || time.getTime() >= YEAR_10000_MS ? undefined : time;
 }
 
 /** An event's row joined with its place, as `selectEvents` and `fanfare.stamp` give it. */

@@ -80,7 +80,8 @@ export function createSequencer(deps: SequencerDeps): Sequencer {
       await publish(batch).catch((error: unknown) => observe({ name: 'relay.publish_failed', level: 'warn', error }));
       observe({ name: 'relay.batch', events: batch.length, parked: checked.invalid.length });
     }
-    return batch.length >= batchSize || checked.seqs.length >= batchSize ? 'more' : 'idle';
+    // what was parked counts: a batch is full with it, too
+    return batch.length + checked.invalid.length >= batchSize || checked.seqs.length >= batchSize ? 'more' : 'idle';
   }
 
   async function stamp({ seqs, invalid }: Checked): Promise<ShardRecord[]> {
@@ -92,13 +93,13 @@ export function createSequencer(deps: SequencerDeps): Sequencer {
   }
 
   async function release(): Promise<void> {
+    await database.db.deleteFrom('fanfare.process').where('id', '=', owner).execute();
     if (generations.size === 0) return;
     await sql`
       update fanfare.shard s set lease_until = '-infinity'
       from unnest(${shards()}::smallint[], ${[...generations.values()]}::bigint[]) as held (id, generation)
       where s.id = held.id and s.generation = held.generation and s.owner = ${owner}
     `.execute(database.db);
-    await database.db.deleteFrom('fanfare.process').where('id', '=', owner).execute();
     generations.clear();
   }
 
@@ -111,20 +112,21 @@ interface Checked {
   readonly invalid: readonly { readonly seq: number; readonly reason: string }[];
 }
 
+interface UncheckedRow {
+  readonly seq: number;
+  readonly name: string;
+  readonly payload: Record<string, unknown>;
+  readonly payload_version: number;
+}
+
 async function checkUnchecked(
   database: Database,
   catalog: Catalog,
   { shards, limit }: { readonly shards: readonly number[]; readonly limit: number },
 ): Promise<Checked> {
-  const rows = await database.db
-    .selectFrom('fanfare.outbox as o')
-    .innerJoin('fanfare.event as e', 'e.seq', 'o.seq')
-    .select(['e.seq', 'e.name', 'e.payload', 'e.payload_version'])
-    .where('o.shard', '=', sql<number>`any(${shards}::smallint[])`)
-    .where(sql<boolean>`not o.checked`)
-    .orderBy('o.seq')
-    .limit(limit)
-    .execute();
+  const { rows } = await sql<UncheckedRow>`
+    select * from fanfare.unchecked_events(${shards}::smallint[], ${limit}::int)
+  `.execute(database.db);
   const invalid = rows.flatMap((row) => {
     const reason = payloadFault(catalog, row);
     return reason === undefined ? [] : [{ seq: row.seq, reason }];

@@ -90,6 +90,9 @@ export type Transact<Tables = unknown> = <R>(
 const MAX_RETRIES = 3;
 const RETRYABLE = new Set(['40001', '40P01']); // serialization failure, deadlock
 
+// U+0000, which neither jsonb nor text can hold
+const UNSTORABLE = new Set(['22P05', '22021']);
+
 /** Makes the one function by which anything is written. */
 export function createTransact(deps: TransactDeps): Transact {
   return async function transact(author, work) {
@@ -136,7 +139,7 @@ async function emit<Payload extends z.ZodRawShape, Kind extends EventKind>(
   event: EventDefinition<Payload, Kind>,
   emission: Emission<Payload, Kind>,
 ): Promise<Emitted | undefined> {
-  const payload = JSON.stringify(event.schema.parse(emission.payload));
+  const payload = JSON.stringify(event.schema.parse(emission.payload), wellFormed);
   const changed = 'changed' in emission && emission.changed !== undefined ? emission.changed : null;
   const { rows } = await sql<{ id: string | null; subject_version: number | null }>`
     select * from fanfare.append(${author.accountId}, ${event.name}, ${emission.subjectId}, ${payload}::jsonb, ${changed}::text[],
@@ -146,6 +149,11 @@ async function emit<Payload extends z.ZodRawShape, Kind extends EventKind>(
   return row && row.id !== null && row.subject_version !== null
     ? { id: row.id, subjectVersion: row.subject_version }
     : undefined;
+}
+
+/** Half of a surrogate pair becomes U+FFFD, as in any text that the driver sends; jsonb would refuse it. */
+function wellFormed(_key: string, value: unknown): unknown {
+  return typeof value === 'string' ? value.toWellFormed() : value;
 }
 
 interface RowKey {
@@ -179,18 +187,35 @@ async function expectVersion(
   db: Kysely<EngineTables>,
   { accountId, entity, id, expected }: Expectation,
 ): Promise<number> {
-  const row = await db
-    .selectFrom('fanfare.subject')
-    .select('version')
-    .where('account_id', '=', accountId)
-    .where('type', '=', entity)
-    .where('id', '=', id)
-    .forUpdate()
-    .executeTakeFirst();
-  const current = row?.version ?? 0;
+  const key = { account_id: accountId, type: entity, id };
+  let current = await lockVersion(db, key);
+  if (current === undefined) {
+    // no row, nothing to hold: two changes would both find 0 and both go on
+    await db
+      .insertInto('fanfare.subject')
+      .values({ ...key, version: 0 })
+      .onConflict((conflict) => conflict.doNothing())
+      .execute();
+    current = (await lockVersion(db, key)) ?? 0;
+  }
   if (expected !== null && expected !== undefined && current !== expected)
     throw new VersionConflict({ id, expectedVersion: expected, currentVersion: current });
   return current;
+}
+
+async function lockVersion(
+  db: Kysely<EngineTables>,
+  key: { readonly account_id: string; readonly type: string; readonly id: string },
+): Promise<number | undefined> {
+  const row = await db
+    .selectFrom('fanfare.subject')
+    .select('version')
+    .where('account_id', '=', key.account_id)
+    .where('type', '=', key.type)
+    .where('id', '=', key.id)
+    .forUpdate()
+    .executeTakeFirst();
+  return row?.version;
 }
 
 /** The five-character SQLSTATE of a database error, or undefined. */
@@ -203,6 +228,9 @@ function asEngineError(error: unknown): unknown {
   const state = sqlState(error) ?? '';
   if (state === 'FF005') {
     return new EngineError('BAD_INPUT', 'the change is too large: its event would be over 256 KiB', { cause: error });
+  }
+  if (UNSTORABLE.has(state)) {
+    return new EngineError('BAD_INPUT', 'a text holds the character U+0000, which can not be stored', { cause: error });
   }
   if (RETRYABLE.has(state)) {
     return new EngineError('UNAVAILABLE', 'too many changes met on the same objects; nothing was changed, try again', {

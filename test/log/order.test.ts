@@ -1,9 +1,10 @@
 import { sql } from 'kysely';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readEvents } from '../../src/outbox/read.ts';
-import { authorOf, BACKENDS, createLeader, drain, type LogDatabase, openLog } from '../support/log-database.ts';
+import { authorOf, BACKENDS, type LogDatabase, openLog } from '../support/log-database.ts';
 import { noteWritten, written } from '../support/log-domain.ts';
 import { expectFaithfulLog, runInterleaved } from '../support/log-interleaving.ts';
+import { createLeader, drain } from '../support/log-sequencer.ts';
 
 describe('a transaction that commits late (Postgres)', () => {
   let log: LogDatabase;
@@ -13,7 +14,9 @@ describe('a transaction that commits late (Postgres)', () => {
   afterAll(() => log.close());
 
   /** A emits and waits, B emits and commits, readers read, A commits, readers read. */
-  async function commitLate(read: () => Promise<void>): Promise<{ readonly accountId: string; readonly ids: string[] }> {
+  async function commitLate(
+    read: () => Promise<void>,
+  ): Promise<{ readonly accountId: string; readonly ids: string[] }> {
     const accountId = await log.addAccount();
     const emitted = Promise.withResolvers<void>();
     const go = Promise.withResolvers<void>();
@@ -68,7 +71,9 @@ describe('a transaction that commits late (Postgres)', () => {
   let firstSeq: number | undefined;
   /** Behind what other tests of this file wrote: A's seq is the one after. */
   async function firstSeqOfTest(): Promise<number> {
-    const { rows } = await sql<{ seq: number }>`select last_value - 2 as seq from fanfare.event_seq`.execute(log.database.db);
+    const { rows } = await sql<{ seq: number }>`select last_value - 2 as seq from fanfare.event_seq`.execute(
+      log.database.db,
+    );
     firstSeq ??= rows[0]?.seq ?? 0;
     return firstSeq;
   }

@@ -3,10 +3,8 @@ import { sql } from 'kysely';
 import { connectPostgres, type Database, openPglite } from '../../src/database/connect.ts';
 import { syncEventTypes } from '../../src/outbox/catalog.ts';
 import { type EventRecord, readEvents } from '../../src/outbox/read.ts';
-import { createSequencer, type Sequencer, type SequencerDeps } from '../../src/outbox/sequencer.ts';
 import { type Author, createTransact, type Transact, type TransactDeps } from '../../src/outbox/transact.ts';
 import { newId } from '../../src/runtime/id.ts';
-import { observeNothing } from '../../src/runtime/observe.ts';
 import { createEmbeddedFolder, createTestDatabase } from './database.ts';
 import { logCatalog } from './log-domain.ts';
 
@@ -42,10 +40,12 @@ async function openPostgresLog(maxConnections: number): Promise<LogDatabase> {
     return database;
   };
   const database = await connect(maxConnections);
-  return wrap({ kind: 'postgres', database, url, connect }, async () => {
+  await syncEventTypes(database, logCatalog);
+  const close = async () => {
     for (const each of opened) await each.close();
     await drop();
-  });
+  };
+  return { ...wrapLog(database), kind: 'postgres', url, connect, close };
 }
 
 async function openEmbeddedLog(): Promise<LogDatabase> {
@@ -54,21 +54,18 @@ async function openEmbeddedLog(): Promise<LogDatabase> {
   const connect = async () => {
     throw new Error('PGlite has one session');
   };
-  return wrap({ kind: 'pglite', database, url: '', connect }, async () => {
+  await syncEventTypes(database, logCatalog);
+  const close = async () => {
     await database.close();
     await folder.remove();
-  });
+  };
+  return { ...wrapLog(database), kind: 'pglite', url: '', connect, close };
 }
 
-async function wrap(
-  opened: Pick<LogDatabase, 'kind' | 'database' | 'url' | 'connect'>,
-  close: () => Promise<void>,
-): Promise<LogDatabase> {
-  const { database } = opened;
-  await syncEventTypes(database, logCatalog);
+/** What writes to the log of a database that the caller has opened and closes. */
+export function wrapLog(database: Database): Omit<LogDatabase, 'kind' | 'url' | 'connect' | 'close'> {
   return {
-    ...opened,
-    close,
+    database,
     transact: transactOn(database),
     addAccount: () => addAccount(database),
     emit: (...args) => emitBySql(database, args),
@@ -109,32 +106,6 @@ const EMIT_TYPES = ['text', 'text', 'text', 'jsonb', 'text[]', 'int', 'text', 't
 
 export function authorOf(accountId: string): Author {
   return { accountId, actor: null, requestId: null, causedBy: null };
-}
-
-export type LeaderOptions = Partial<Omit<SequencerDeps, 'database'>>;
-
-export function createLeader(database: Database, options: LeaderOptions = {}): Sequencer {
-  return createSequencer({
-    database,
-    catalog: logCatalog,
-    publish: async () => {},
-    observe: observeNothing,
-    owner: newId('proc'),
-    ...options,
-  });
-}
-
-/** Takes all shards and stamps what is committed. */
-export async function stampAll(database: Database, options: LeaderOptions = {}): Promise<void> {
-  const leader = createLeader(database, options);
-  await leader.keepLeases();
-  await drain(leader);
-  await leader.release();
-}
-
-/** Stamps until there is no more. */
-export async function drain(leader: Sequencer): Promise<void> {
-  while ((await leader.stampBatch()) === 'more');
 }
 
 /** The whole log of an account. */

@@ -3,8 +3,9 @@ import { expect } from 'vitest';
 import type { Database } from '../../src/database/connect.ts';
 import { readEvents } from '../../src/outbox/read.ts';
 import type { Tx } from '../../src/outbox/transact.ts';
-import { authorOf, createLeader, drain, type LogDatabase, wholeLog } from './log-database.ts';
+import { authorOf, type LogDatabase, wholeLog } from './log-database.ts';
 import { noteWritten, written } from './log-domain.ts';
+import { createLeader, drain } from './log-sequencer.ts';
 
 export interface Interleaving {
   readonly seed: number;
@@ -38,7 +39,9 @@ export async function runInterleaved(log: LogDatabase, plan: Interleaving): Prom
     for (let n = 0; n < plan.transactionsEach; n++) {
       const ids: string[] = [];
       const accountId = pick(accounts, random);
-      const outcome = log.transact(authorOf(accountId), (tx) => change(tx, { ids, random, isEmbedded: log.kind === 'pglite' }));
+      const outcome = log.transact(authorOf(accountId), (tx) =>
+        change(tx, { ids, random, isEmbedded: log.kind === 'pglite' }),
+      );
       await outcome.then(
         () => committed.push(...ids),
         (error: unknown) => {
@@ -64,7 +67,9 @@ interface Change {
 
 async function change(tx: Tx, { ids, random, isEmbedded }: Change): Promise<void> {
   // in one order of subjects: deadlocks, each a second long, have a test of their own
-  const subjects = Array.from({ length: 1 + Math.floor(random() * 4) }, () => Math.floor(random() * 12)).sort((a, b) => a - b);
+  const subjects = Array.from({ length: 1 + Math.floor(random() * 4) }, () => Math.floor(random() * 12)).sort(
+    (a, b) => a - b,
+  );
   for (const subject of subjects) {
     const subjectId = `note_${subject}`;
     const emitted = await tx.emit(noteWritten, { subjectId, payload: written('') });

@@ -1,0 +1,91 @@
+import type { Config } from './config.ts';
+
+/** What a process knows of itself once it serves. */
+export interface BannerFacts {
+  readonly config: Config;
+  /** The port it listens on, which matters for PORT 0. */
+  readonly port: number;
+  /** Where the data folder's own admin key lies; undefined if the key was given, or there is none. */
+  readonly adminKeyFile: string | undefined;
+  /** Not printed: logs are kept, and read by others. The commands take it from its file or from ADMIN_API_KEY. */
+  readonly adminKey: string | undefined;
+}
+
+/** What is printed when the server is up: at most 24 lines of 100 columns, with commands that work as they stand. */
+export function bannerText(facts: BannerFacts): string {
+  const sections = [addresses(facts), promises(facts), facts.config.roles.includes('api') ? commands(facts) : []];
+  const lines = sections.filter((section) => section.length > 0).flatMap((section) => [...section, '']);
+  return lines.join('\n');
+}
+
+function addresses({ config, port, adminKeyFile, adminKey }: BannerFacts): string[] {
+  const at = `${reachableHost(config.host)}:${port}`;
+  const isApi = config.roles.includes('api');
+  const key = adminKeyFile ?? (adminKey === undefined ? undefined : 'ADMIN_API_KEY');
+  return [
+    `Fanfare serves ${config.roles.join(', ')} on http://${at}`,
+    ...(isApi ? [`  GraphQL    http://${at}/graphql, with SSE; WebSocket on ws://${at}/graphql`] : []),
+    ...(isApi && config.graphiql ? [`  GraphiQL   http://${at}/graphql in a browser`] : []),
+    `  health     http://${at}/healthz, /readyz, /metrics`,
+    ...(key === undefined ? [] : [`  admin key  in ${key}`]),
+  ];
+}
+
+function promises({ config }: BannerFacts): string[] {
+  return [
+    `  data       ${durability(config)}`,
+    ...(config.webhooks.allowsLoopbackByDefault
+      ? ['  callbacks  plain http to loopback is allowed, as WEBHOOK_ALLOW_CIDRS is unset; elsewhere only https']
+      : []),
+  ];
+}
+
+function durability(config: Config): string {
+  switch (config.mode) {
+    case 'embedded':
+      return `in ${config.dataDir}: survives kill -9 of this process, not loss of power`;
+    case 'single':
+      return 'in Postgres: as durable as it; this process works alone on its database';
+    case 'cluster':
+      return 'in Postgres: as durable as it; Redis only speeds up delivery and may lose anything';
+  }
+}
+
+/**
+ * Each works by itself. They name no event type, because the engine knows none; a string of JSON holds no line break, so the
+ * last one's parts are joined by the shell, which takes nothing between `'\\` and the next line's quote.
+ */
+function commands({ config, port, adminKeyFile }: BannerFacts): string[] {
+  const url = `http://${reachableHost(config.host)}:${port}`;
+  const key = adminKeyFile === undefined ? '$ADMIN_API_KEY' : `$(cat ${quoteWord(adminKeyFile)})`;
+  const isDefault = url === DEFAULT_URL && (adminKeyFile ?? DEFAULT_KEY_FILE) === DEFAULT_KEY_FILE;
+  const curl = [
+    `  curl -s ${url}/graphql -H "Authorization: Bearer ${key}" \\`,
+    `    -H 'Content-Type: application/json' \\`,
+  ];
+  return [
+    'Pull, watch, or be called (another terminal, the same folder):',
+    ...curl,
+    `    -d '{"query":"{ head events(last: 5) { nodes { name position cursor } } }"}'`,
+    `  npx fanfare watch${isDefault ? '' : ` --url ${url} --key "${key}"`}`,
+    ...curl,
+    `-d '{"query":"mutation { webhookCreate(input: { url: \\"http://127.0.0.1:4001/hook\\", query: '\\`,
+    `'\\"subscription { events { name subjectId } }\\" }) '\\`,
+    `'{ __typename ... on WebhookCreateSuccess { webhook { id } secret } } }"}'`,
+  ];
+}
+
+/** What `fanfare watch` takes without being told. */
+const DEFAULT_URL = 'http://127.0.0.1:4000';
+const DEFAULT_KEY_FILE = '.fanfare/admin-key';
+
+/** A wildcard is no address to connect to. */
+function reachableHost(host: string): string {
+  if (host === '0.0.0.0') return '127.0.0.1';
+  if (host === '::') return '[::1]';
+  return host.includes(':') ? `[${host}]` : host;
+}
+
+function quoteWord(text: string): string {
+  return /^[\w./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+}

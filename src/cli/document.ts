@@ -1,0 +1,107 @@
+import { CliError, nearWord } from './arguments.ts';
+
+export interface Server {
+  /** The GraphQL endpoint. */
+  readonly url: string;
+  readonly key: string;
+}
+
+const MAX_DEPTH = 4;
+const INTROSPECTION = `{
+  __schema {
+    subscriptionType { fields { name type { ...T } } }
+    types { name kind interfaces { name } fields { name args { type { kind } defaultValue } type { ...T } } }
+  }
+}
+fragment T on __Type { kind name ofType { kind name ofType { kind name ofType { kind name ofType { kind name } } } } }`;
+
+interface TypeRef {
+  readonly kind: string;
+  readonly name: string | null;
+  readonly ofType?: TypeRef | null;
+}
+
+interface Field {
+  readonly name: string;
+  readonly args?: readonly { readonly type: { readonly kind: string }; readonly defaultValue: string | null }[];
+  readonly type: TypeRef;
+}
+
+interface Type {
+  readonly name: string;
+  readonly kind: string;
+  readonly interfaces: readonly { readonly name: string }[] | null;
+  readonly fields: readonly Field[] | null;
+}
+
+interface Schema {
+  readonly subscriptionType: { readonly fields: readonly Field[] } | null;
+  readonly types: readonly Type[];
+}
+
+/**
+ * A subscription to one field with all facts of its event, read out of the server's schema: scalars, and snapshots four
+ * deep. Edges to entities are left out: they show the present, not the event.
+ *
+ * @throws CliError if the server can't be asked, the key lacks the scope `introspect`, or there is no such field
+ */
+export async function documentForField(name: string, server: Server): Promise<string> {
+  const { subscriptionType, types } = await readSchema(server);
+  const fields = subscriptionType?.fields ?? [];
+  const field = fields.find((each) => each.name === name);
+  if (field === undefined) {
+    const names = fields.map((each) => each.name);
+    throw new CliError(`there is no subscription field "${name}"${await nearWord(name, names)}`);
+  }
+  const known = new Map(types.map((type) => [type.name, type]));
+  return `subscription ($after: String) { ${name}(after: $after) ${selectionOf(field.type, known, MAX_DEPTH)} }`;
+}
+
+/** Empty for a scalar, undefined where nothing can or should be selected. */
+function selectionOf(ref: TypeRef, types: ReadonlyMap<string, Type>, depth: number): string | undefined {
+  const type = types.get(namedType(ref));
+  if (type === undefined) return undefined;
+  if (type.kind === 'SCALAR' || type.kind === 'ENUM') return '';
+  if (type.kind !== 'OBJECT' || depth < 0) return undefined;
+  const parts = (type.fields ?? []).flatMap((field) => {
+    if (field.args?.some(({ type: arg, defaultValue }) => arg.kind === 'NON_NULL' && defaultValue === null)) return [];
+    if (types.get(namedType(field.type))?.interfaces?.some((each) => each.name === 'Node')) return [];
+    const inner = selectionOf(field.type, types, depth - 1);
+    return inner === undefined ? [] : [`${field.name}${inner === '' ? '' : ` ${inner}`}`];
+  });
+  return parts.length === 0 ? undefined : `{ ${parts.join(' ')} }`;
+}
+
+function namedType(ref: TypeRef): string {
+  return ref.ofType ? namedType(ref.ofType) : (ref.name ?? '');
+}
+
+async function readSchema({ url, key }: Server): Promise<Schema> {
+  const response = await fetch(url, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json', accept: 'application/json' },
+    body: JSON.stringify({ query: INTROSPECTION }),
+    signal: AbortSignal.timeout(10_000),
+  }).catch((error: unknown) => {
+    throw new CliError(`${url} can't be reached: ${reasonOf(error)}; is the server running?`);
+  });
+  const body: unknown = await response.json().catch(() => undefined);
+  // the form of any answer to a GraphQL request; what is none of it gives undefined below
+  const { data, errors } = (body ?? {}) as {
+    data?: { __schema?: Schema } | null;
+    errors?: readonly { message: string; extensions?: { code?: string } }[];
+  };
+  if (data?.__schema) return data.__schema;
+  const [error] = errors ?? [];
+  if (error?.extensions?.code === 'FORBIDDEN') {
+    throw new CliError(`${error.message}; watch without FIELD, or give a document by --query`);
+  }
+  throw new CliError(
+    error?.message ?? `${url} answered ${response.status}, which is no answer to GraphQL; is it Fanfare?`,
+  );
+}
+
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  return error.cause instanceof Error && error.cause.message !== '' ? error.cause.message : error.message;
+}

@@ -1,0 +1,148 @@
+import { readFileSync } from 'node:fs';
+import { CliError, nearWord, readArguments, UsageError } from './arguments.ts';
+import { watchEvents } from './watch.ts';
+
+/** The environment's settings. */
+export type Env = Readonly<Record<string, string | undefined>>;
+
+type Command = (args: readonly string[], env: Env) => Promise<void>;
+
+const HELP = `fanfare watch [FIELD]     print events as they happen, one JSON line each; Ctrl-C ends it
+    FIELD                 a subscription field such as orderPlaced  (default: events)
+    --filter TYPES        only these types of events: ORDER_PLACED,ORDER_PAID
+    --query FILE          a document of your own; it declares $after: String
+    --after CURSOR        go on behind this cursor                  (default: from now on)
+    --url URL             the server      (default: http://127.0.0.1:PORT, 4000 without PORT)
+    --key KEY             an API key      (default: ADMIN_API_KEY, else the file DATA_DIR/admin-key)
+fanfare key new           print a new key for ADMIN_API_KEY
+fanfare secrets-key       print a new key for SECRETS_KEY
+fanfare epoch new         after restoring a backup, with all servers stopped: make old cursors fail (DATABASE_URL or DATA_DIR)
+fanfare version           print the version
+fanfare help              print this
+`;
+
+const COMMANDS: Readonly<Record<string, Command>> = {
+  watch: watchCommand,
+  key: (args) => makeNew(args, { of: 'key', make: async () => (await offline()).newAdminKey() }),
+  'secrets-key': async (args) => {
+    if (!(await isHelp(args, 0))) print((await offline()).newSecretsKey());
+  },
+  epoch: (args, env) => makeNew(args, { of: 'epoch', make: () => replaceEpoch(env) }),
+  version: async (args) => {
+    if (!(await isHelp(args, 0))) print(readVersion());
+  },
+  help: async () => print(HELP.trimEnd()),
+};
+
+const ALIASES: Readonly<Record<string, string>> = {
+  '--help': 'help',
+  '-h': 'help',
+  '--version': 'version',
+  '-v': 'version',
+};
+
+/**
+ * Runs one command of `fanfare`. Results go to standard output, anything else to standard error.
+ * @param argv without the program's name
+ * @returns the exit code: 0, 1 if it failed, 2 if the command line was not understood; never rejects
+ */
+export async function runCli(argv: readonly string[], env: Env): Promise<number> {
+  const [given = 'help', ...args] = argv;
+  const name = ALIASES[given] ?? given;
+  try {
+    const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+    if (command === undefined) {
+      throw new UsageError(`there is no command "${name}"${await nearWord(name, Object.keys(COMMANDS))}`);
+    }
+    await command(args, env);
+    return 0;
+  } catch (error) {
+    const isUsage = error instanceof UsageError;
+    const message = error instanceof Error ? error.message : String(error);
+    process.stderr.write(`fanfare: ${message}${isUsage ? ' (see: fanfare help)' : ''}\n`);
+    return isUsage ? 2 : 1;
+  }
+}
+
+async function watchCommand(args: readonly string[], env: Env): Promise<void> {
+  const { positionals, options, wantsHelp } = await readArguments(args, ['url', 'key', 'after', 'filter', 'query']);
+  if (wantsHelp) return print(HELP.trimEnd());
+  const [field, extra] = positionals;
+  if (extra !== undefined) throw new UsageError(`watch takes one field, found "${extra}" too`);
+  const chosen = [field, options.get('filter'), options.get('query')].filter((each) => each !== undefined);
+  if (chosen.length > 1) throw new UsageError('watch takes one of FIELD, --filter and --query');
+  await watchEvents({
+    field,
+    filter: options.get('filter'),
+    queryFile: options.get('query'),
+    after: options.get('after'),
+    url: readUrl(options.get('url') ?? `http://127.0.0.1:${env.PORT?.trim() || '4000'}`),
+    key: options.get('key') ?? readKey(env),
+  });
+}
+
+function readUrl(text: string): string {
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (url === undefined || !/^(http|ws)s?:$/.test(url.protocol)) {
+    throw new UsageError(`--url: expected http://host:port or https://…, found "${text}"`);
+  }
+  url.protocol = url.protocol.replace('ws', 'http');
+  if (url.pathname === '/') url.pathname = '/graphql';
+  return url.href;
+}
+
+function readKey(env: Env): string {
+  const given = env.ADMIN_API_KEY?.trim();
+  if (given) return given;
+  const file = `${env.DATA_DIR?.trim() || '.fanfare'}/admin-key`;
+  try {
+    return readFileSync(file, 'utf8').trim();
+  } catch {
+    throw new CliError(`there is no API key: give --key, set ADMIN_API_KEY, or run where ${file} is`);
+  }
+}
+
+async function makeNew(
+  args: readonly string[],
+  { of, make }: { of: string; make: () => Promise<string> },
+): Promise<void> {
+  if (await isHelp(args, 1)) return;
+  const [word] = args;
+  if (word !== 'new')
+    throw new UsageError(`expected "fanfare ${of} new"${word === undefined ? '' : `, found "${word}"`}`);
+  print(await make());
+}
+
+/** Prints the help if it is asked for. @throws UsageError for more words than there may be, or any option */
+async function isHelp(args: readonly string[], maxWords: number): Promise<boolean> {
+  const { positionals, wantsHelp } = await readArguments(args, []);
+  if (wantsHelp) print(HELP.trimEnd());
+  const extra = positionals[maxWords];
+  if (!wantsHelp && extra !== undefined) throw new UsageError(`there is nothing to do with "${extra}"`);
+  return wantsHelp;
+}
+
+async function replaceEpoch(env: Env): Promise<string> {
+  const { replaceEpoch: replace } = await offline();
+  return replace({
+    databaseUrl: env.DATABASE_URL?.trim() || undefined,
+    dataDir: env.DATA_DIR?.trim() || '.fanfare',
+  });
+}
+
+/** Loaded when needed: with it come the database drivers, and half a second. */
+function offline() {
+  return import('../main/offline.ts');
+}
+
+function readVersion(): string {
+  // our own manifest
+  const manifest = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+    version: string;
+  };
+  return manifest.version;
+}
+
+function print(text: string): void {
+  process.stdout.write(`${text}\n`);
+}

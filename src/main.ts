@@ -1,0 +1,49 @@
+import { domain } from '#domain';
+import { bannerText } from './banner.ts';
+import { readConfig } from './config.ts';
+import { StartupError } from './errors.ts';
+import { describeKeyFault } from './identity/key-format.ts';
+import { type App, compose } from './main/compose.ts';
+import { createLog, observeToLog } from './runtime/log.ts';
+import { nearest } from './runtime/spelling.ts';
+
+/** Runs the server by the environment's settings until it is told to stop. @returns the exit code */
+async function main(): Promise<number> {
+  const config = readConfig(process.env, { describeKeyFault, nearest });
+  const log = createLog({ level: config.logLevel });
+  const stopping = Promise.withResolvers<number>();
+  const app = await compose({
+    config,
+    domain,
+    observe: observeToLog(log),
+    onFatal: (error) => {
+      process.stderr.write(`fanfare: ${error.message}\n`);
+      stopping.resolve(1);
+    },
+  });
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stopping.resolve(0));
+  process.stdout.write(bannerText({ config, port: app.port, adminKey: app.adminKey, adminKeyFile: app.adminKeyFile }));
+  const code = await stopping.promise;
+  await stopWithin(app, config.drainSeconds * 1_000 + 5_000);
+  return code;
+}
+
+/** A service that does not end must not keep a stopped process alive. */
+async function stopWithin(app: App, ms: number): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, ms);
+  });
+  await Promise.race([app.stop(), late]);
+  clearTimeout(timer);
+}
+
+if (import.meta.main) {
+  try {
+    process.exit(await main());
+  } catch (error) {
+    if (!(error instanceof StartupError)) throw error;
+    process.stderr.write(`fanfare: ${error.message}\n`);
+    process.exit(1);
+  }
+}

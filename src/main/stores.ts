@@ -1,0 +1,126 @@
+import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
+import type { Bus } from '../bus/bus.ts';
+import { createMemoryBus } from '../bus/memory.ts';
+import { connectRedisBus } from '../bus/redis.ts';
+import { parseSecretsKey } from '../config/rules.ts';
+import type { Config } from '../config.ts';
+import { connectPostgres, type Database, openPglite } from '../database/connect.ts';
+import { openDataFolder } from '../database/data-folder.ts';
+import { migrate } from '../database/migrate.ts';
+import { takeModeLock } from '../database/mode-lock.ts';
+import type { StartupError } from '../errors.ts';
+import { describeKeyFault, makeKey } from '../identity/key-format.ts';
+import { systemClock } from '../runtime/clock.ts';
+import type { Observe } from '../runtime/observe.ts';
+
+/** What a process keeps its data in, by mode, and the secrets that go with it. */
+export interface Stores {
+  readonly database: Database;
+  readonly bus: Bus;
+  /** 32 bytes. */
+  readonly secretsKey: Uint8Array;
+  /** The admin key: given by the environment, or the folder's own. Undefined: the database has to hold keys already. */
+  readonly adminKey: string | undefined;
+  /** The file that holds the admin key, if it is the folder's own. */
+  readonly adminKeyFile: string | undefined;
+  /** Whether a lock says that nobody else can hold a lease: those of a process that died need not run out. */
+  readonly isAlone: boolean;
+  close(): Promise<void>;
+}
+
+export interface StoreOptions {
+  readonly config: Config;
+  readonly domainMigrations: URL | undefined;
+  readonly observe: Observe;
+  /** Called if the process can't go on. */
+  readonly onFatal: (error: StartupError) => void;
+}
+
+/** Opens the stores of the configured mode and brings the database forward. Whatever was opened is closed if it fails. */
+export async function openStores(options: StoreOptions): Promise<Stores> {
+  const closers: (() => Promise<void>)[] = [];
+  const close = async () => {
+    for (const closer of closers.splice(0).reverse()) await closer();
+  };
+  try {
+    const opened =
+      options.config.mode === 'embedded' ? await openEmbedded(options, closers) : await openServers(options, closers);
+    return { ...opened, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+type Opened = Omit<Stores, 'close'>;
+type Closers = (() => Promise<void>)[];
+
+async function openEmbedded({ config, domainMigrations, observe }: StoreOptions, closers: Closers): Promise<Opened> {
+  const folder = await openDataFolder(config.dataDir);
+  closers.push(async () => folder.close());
+  const database = await openPglite({ dataDir: join(folder.path, 'pglite') });
+  closers.push(() => database.close());
+  await migrate(database, domainMigrations);
+  const keyText = folder.readOrCreateSecret('secrets-key', () => randomBytes(32).toString('hex'), {
+    describeFault: (text) => (parseSecretsKey(text) === undefined ? 'found no 32 bytes as 64 hex digits' : undefined),
+  });
+  const ownKey =
+    config.adminApiKey === undefined
+      ? folder.readOrCreateSecret('admin-key', makeKey, { describeFault: describeKeyFault })
+      : undefined;
+  const bus = createMemoryBus({ observe });
+  closers.push(() => bus.close());
+  return {
+    database,
+    bus,
+    secretsKey: config.secretsKey ?? requireBytes(parseSecretsKey(keyText)),
+    adminKey: config.adminApiKey ?? ownKey,
+    adminKeyFile: ownKey === undefined ? undefined : join(config.dataDir, 'admin-key'),
+    isAlone: true,
+  };
+}
+
+async function openServers(
+  { config, domainMigrations, observe, onFatal }: StoreOptions,
+  closers: Closers,
+): Promise<Opened> {
+  if (config.mode === 'embedded') throw new Error('the embedded mode has no servers');
+  const database = await connectPostgres({
+    url: config.databaseUrl,
+    maxConnections: 20,
+    onIdleError: (error) => observe({ name: 'database.connection_lost', level: 'warn', error }),
+  });
+  closers.push(() => database.close());
+  const isAlone = config.mode === 'single';
+  closers.push(
+    await takeModeLock({
+      url: config.databaseUrl,
+      kind: isAlone ? 'exclusive' : 'shared',
+      clock: systemClock,
+      onLost: onFatal,
+    }),
+  );
+  await migrate(database, domainMigrations);
+  const bus =
+    config.mode === 'cluster' ? await openRedis(database, config.redisUrl, observe) : createMemoryBus({ observe });
+  closers.push(() => bus.close());
+  return {
+    database,
+    bus,
+    secretsKey: config.secretsKey,
+    adminKey: config.adminApiKey,
+    adminKeyFile: undefined,
+    isAlone,
+  };
+}
+
+async function openRedis(database: Database, url: string, observe: Observe): Promise<Bus> {
+  const { id } = await database.db.selectFrom('fanfare.installation').select('id').executeTakeFirstOrThrow();
+  return connectRedisBus({ url, prefix: `ff:${id}:`, observe });
+}
+
+function requireBytes(bytes: Uint8Array | undefined): Uint8Array {
+  if (bytes === undefined) throw new Error('the secrets key was checked before');
+  return bytes;
+}

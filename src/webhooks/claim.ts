@@ -1,0 +1,75 @@
+import { sql } from 'kysely';
+import type { Database } from '../database/connect.ts';
+
+/** A delivery that this process may make one attempt at, until its lease runs out. */
+export interface Claim {
+  readonly accountId: string;
+  /** `dlv_…`: the `webhook-id` of each of its requests. */
+  readonly id: string;
+  readonly webhookId: string;
+  /** 0 for a ping, which has no event. */
+  readonly seq: number;
+  readonly position: number;
+  readonly eventId: string | null;
+  /** Of this claim: a result counts only while nobody has claimed anew. */
+  readonly generation: number;
+  /** Attempts made on the present schedule. */
+  readonly step: number;
+  /** Attempts ever made. */
+  readonly attempts: number;
+  /** Where its body is stored; null before it was rendered. */
+  readonly bodyKey: string | null;
+}
+
+export interface ClaimLimits {
+  /** Claims at most. */
+  readonly limit: number;
+  readonly leaseMs: number;
+  /** Deliveries of one webhook that may be under way in all processes. */
+  readonly webhookCap: number;
+  /** Deliveries of one account that may be under way in this process. */
+  readonly accountCap: number;
+  /** How many are, by account. */
+  readonly busy: ReadonlyMap<string, number>;
+}
+
+/**
+ * Claims due deliveries: one statement, whose shape and reasons are in `fanfare.claim_deliveries`. Within a webhook they
+ * come in the order of their due times, then of the log; two processes never get the same.
+ */
+export async function claimDeliveries({ db }: Database, limits: ClaimLimits): Promise<Claim[]> {
+  const { limit, leaseMs, webhookCap, accountCap, busy } = limits;
+  const { rows } = await sql<ClaimRow>`
+    select * from fanfare.claim_deliveries(${limit}::int, ${leaseMs}::int * interval '1 ms', ${webhookCap}::int, ${accountCap}::int,
+      ${[...busy.keys()]}::text[], ${[...busy.values()]}::int[])
+  `.execute(db);
+  return rows.map(toClaim).sort((a, b) => a.position - b.position);
+}
+
+interface ClaimRow {
+  readonly account_id: string;
+  readonly id: string;
+  readonly webhook_id: string;
+  readonly seq: number;
+  readonly position: number;
+  readonly event_id: string | null;
+  readonly generation: number;
+  readonly step: number;
+  readonly attempts: number;
+  readonly body_key: string | null;
+}
+
+function toClaim(row: ClaimRow): Claim {
+  return {
+    accountId: row.account_id,
+    id: row.id,
+    webhookId: row.webhook_id,
+    seq: row.seq,
+    position: row.position,
+    eventId: row.event_id,
+    generation: row.generation,
+    step: row.step,
+    attempts: row.attempts,
+    bodyKey: row.body_key,
+  };
+}

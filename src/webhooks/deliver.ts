@@ -1,0 +1,95 @@
+import type { EngineServices } from '../graphql/context.ts';
+import type { AttemptOutcome, Sender } from './attempt.ts';
+import type { Claim } from './claim.ts';
+import type { AttemptRecord, ClaimResult } from './finish.ts';
+import type { ReadyDelivery } from './prepare.ts';
+import { nextAttemptDelayMs } from './schedule.ts';
+import { signPayload } from './sign.ts';
+
+export interface DeliverDeps {
+  readonly engine: EngineServices;
+  readonly sender: Pick<Sender, 'send'>;
+  /** A number in [0, 1): the retry's jitter. */
+  readonly random: () => number;
+}
+
+/** What came of an attempt: its result, and what it says of the receiver. */
+export interface Delivered {
+  readonly result: ClaimResult;
+  /** Status 410: the receiver wants no more, ever. */
+  readonly gone: boolean;
+}
+
+/** Makes one attempt: signs with a fresh timestamp, sends, decides. Never rejects, and takes no longer than the sender's deadline. */
+export async function deliver(deps: DeliverDeps, ready: ReadyDelivery, signal: AbortSignal): Promise<Delivered> {
+  const { claim, webhook, body } = ready;
+  const startedAt = new Date(deps.engine.clock.now());
+  const headers = toHeaders(deps.engine, ready, Math.floor(startedAt.getTime() / 1_000));
+  const outcome = await deps.sender.send({ url: webhook.url, headers, body, signal }).catch(brokenRequest);
+  return { result: decide(claim, { outcome, startedAt, random: deps.random() }), gone: outcome.gone };
+}
+
+/** @see Standard Webhooks 1.0.0, section "Webhook headers" */
+function toHeaders(engine: EngineServices, { claim, secrets, body }: ReadyDelivery, timestampSeconds: number) {
+  const { accountId, id, eventId, position } = claim;
+  const event =
+    eventId === null
+      ? {}
+      : {
+          'fanfare-event-id': eventId,
+          'fanfare-cursor': engine.cursors.encode(accountId, { kind: 'position', position }),
+        };
+  return {
+    'webhook-id': id,
+    'webhook-timestamp': String(timestampSeconds),
+    'webhook-signature': signPayload({ secrets, id, timestampSeconds, body }),
+    ...event,
+  };
+}
+
+/** The sender rejects only what is no request at all; it goes through the schedule like a receiver's fault, visibly. */
+function brokenRequest(error: unknown): AttemptOutcome {
+  return {
+    kind: 'failed',
+    errorClass: 'PROTOCOL',
+    statusCode: undefined,
+    responseHeaders: {},
+    responseBody: error instanceof Error ? error.message.slice(0, 200) : '',
+    isTruncated: false,
+    durationMs: 0,
+    remoteAddress: undefined,
+    retryAfterMs: undefined,
+    gone: false,
+  };
+}
+
+interface Evidence {
+  readonly outcome: AttemptOutcome;
+  readonly startedAt: Date;
+  readonly random: number;
+}
+
+function decide(claim: Claim, { outcome, startedAt, random }: Evidence): ClaimResult {
+  // given up by us: the receiver may have got it, so the same bytes go out again under the same id
+  if (outcome.kind === 'failed' && outcome.errorClass === 'ABORTED') return { claim, status: 'released' };
+  const attempt = toRecord(outcome, startedAt);
+  if (outcome.kind === 'succeeded') return { claim, status: 'succeeded', attempt };
+  const isPing = claim.seq === 0;
+  const delayMs = nextAttemptDelayMs({ attempt: claim.step + 1, random, retryAfterMs: outcome.retryAfterMs });
+  if (isPing || delayMs === undefined) return { claim, status: 'exhausted', attempt };
+  return { claim, status: 'rescheduled', attempt, delayMs };
+}
+
+function toRecord(outcome: AttemptOutcome, startedAt: Date): AttemptRecord {
+  return {
+    startedAt,
+    durationMs: outcome.durationMs,
+    statusCode: outcome.statusCode ?? null,
+    errorClass: outcome.kind === 'succeeded' ? null : outcome.errorClass,
+    reason: outcome.kind === 'refused' ? outcome.reason : null,
+    responseHeaders: outcome.responseHeaders,
+    responseBody: outcome.responseBody,
+    isTruncated: outcome.isTruncated,
+    remoteAddress: outcome.remoteAddress ?? null,
+  };
+}

@@ -1,0 +1,168 @@
+import type { EngineTables } from '../database/tables.ts';
+import { EVENT, NODE } from '../graphql/base-types.ts';
+import type { EngineContext } from '../graphql/context.ts';
+import { type AttemptRow, createAttemptLoader } from './attempt-loader.ts';
+import type { DeliveryRecord } from './deliveries.ts';
+import type { WebhookBuilder } from './graphql.ts';
+import { DELIVERY_STATUSES } from './webhook.ts';
+
+/** Declares `Delivery` and `Attempt`. */
+export function declareDelivery(builder: WebhookBuilder) {
+  const status = builder.enumType('DeliveryStatus', {
+    description:
+      'PENDING waits for its time, SENDING is under way, PARKED waits for its webhook to be repaired or resumed; SUCCEEDED, EXHAUSTED (after the last attempt), CANCELLED and RENDER_FAILED are finished. New values may be added: keep a default branch.',
+    values: DELIVERY_STATUSES,
+  });
+  const attempt = declareAttempt(builder);
+  const loadAttempts = createAttemptLoader();
+  const ref = builder.objectRef<DeliveryRecord>('Delivery');
+  ref.implement({
+    description: 'One event on its way to one webhook, with all its attempts.',
+    interfaces: [NODE],
+    extensions: { scope: 'webhooks:read' },
+    fields: (t) => ({
+      id: t.exposeID('id', { description: '`dlv_…`; the `webhook-id` of each of its requests.' }),
+      status: t.field({ type: status, resolve: (row) => row.status as (typeof DELIVERY_STATUSES)[number] }), // the view gives no other
+      error: t.exposeString('error', {
+        nullable: true,
+        description: 'Why it was cancelled, or could not be rendered.',
+      }),
+      webhookId: t.exposeID('webhook_id', { description: 'Also where the webhook was deleted.' }),
+      eventId: t.exposeID('event_id', { nullable: true, description: 'Null for a ping.' }),
+      event: t.field({
+        type: EVENT,
+        nullable: true,
+        description: 'Null for a ping, past retention, and where the key may not see it.',
+        resolve: async ({ event_id }, _args, { loaders }) => (event_id && (await loaders.event(event_id))) as never,
+      }),
+      body: t.string({
+        nullable: true,
+        description: 'The bytes that are sent, once they are made; for keys that may see what the webhook sees.',
+        resolve: readBody,
+      }),
+      attemptCount: t.exposeInt('attempts', { description: 'Attempts that have ended.' }),
+      attempts: t.field({
+        type: [attempt],
+        description: 'The newest 100, in the order in which they were made.',
+        resolve: (row, _args, context) => loadAttempts(context, row),
+      }),
+      nextAttemptAt: t.field({
+        type: 'DateTime',
+        nullable: true,
+        description: 'Not before then. Null if it is finished.',
+        resolve: ({ next_at }) => next_at,
+      }),
+      createdAt: t.field({ type: 'DateTime', resolve: ({ born_at }) => born_at }),
+      finishedAt: t.field({ type: 'DateTime', nullable: true, resolve: ({ finished_at }) => finished_at }),
+    }),
+  });
+  return ref;
+}
+
+/** Who may not see what the webhook sees, may not see it through the webhook either. */
+async function readBody(
+  { seq, body_key, webhook_id, event_id }: DeliveryRecord,
+  _args: object,
+  { read, accountId, principal, loaders, engine }: EngineContext<EngineTables>,
+): Promise<string | null> {
+  if (body_key === null) return null;
+  if (event_id !== null) {
+    const webhook = await read
+      .selectFrom('fanfare.webhook')
+      .select('scopes')
+      .where('account_id', '=', accountId)
+      .where('id', '=', webhook_id)
+      .executeTakeFirst();
+    const maySee = webhook?.scopes.every((scope) => principal.scopes.has(scope)) ?? false;
+    if (!maySee || (await loaders.event(event_id)) === null) return null;
+  }
+  const row = await engine.database.db
+    .selectFrom('fanfare.body')
+    .select('body')
+    .where('seq', '=', seq)
+    .where('key', '=', body_key)
+    .executeTakeFirst();
+  return row?.body ?? null;
+}
+
+function declareAttempt(builder: WebhookBuilder) {
+  const ref = builder.objectRef<AttemptRow>('Attempt');
+  ref.implement({
+    description: 'One request of a delivery, and what came of it.',
+    fields: (t) => ({
+      number: t.exposeInt('number', { description: 'From 1.' }),
+      startedAt: t.field({ type: 'DateTime', resolve: ({ started_at }) => started_at }),
+      durationMs: t.exposeInt('duration_ms', { description: 'Names, connecting and the whole response included.' }),
+      statusCode: t.exposeInt('status_code', { nullable: true, description: 'Null if there was no response.' }),
+      errorClass: t.exposeString('error_class', {
+        nullable: true,
+        description: 'At which stage it failed, such as `DNS`, `TIMEOUT` or `HTTP_STATUS`; null after a 2xx.',
+      }),
+      reason: t.exposeString('reason', { nullable: true, description: 'Why the address was refused.' }),
+      responseHeaders: t.field({ type: 'JSON', resolve: ({ response_headers }) => response_headers }),
+      responseBody: t.exposeString('response_body', { description: 'Its first 4 KiB.' }),
+      isTruncated: t.exposeBoolean('is_truncated', { description: 'Whether the response went on behind that.' }),
+      remoteAddress: t.exposeString('remote_address', { nullable: true, description: 'Who was sent to.' }),
+      nextAttemptAt: t.field({
+        type: 'DateTime',
+        nullable: true,
+        description: 'What was scheduled after it.',
+        resolve: ({ next_at }) => next_at,
+      }),
+    }),
+  });
+  return ref;
+}
+
+/** Adds `delivery` and `deliveries` to Query. */
+export function addDeliveryQueries(builder: WebhookBuilder, ref: ReturnType<typeof declareDelivery>): void {
+  const filter = builder.inputType('DeliveryFilter', {
+    description: 'Which deliveries: each part that is given must hold.',
+    fields: (t) => ({
+      webhookId: t.id({}),
+      eventId: t.id({}),
+      statuses: t.field({ type: [STATUS], description: 'Any of these.' }),
+    }),
+  });
+  builder.queryField('delivery', (t) =>
+    t.field({
+      type: ref,
+      nullable: true,
+      scope: 'webhooks:read',
+      description: 'One delivery by its id; null if there is none.',
+      args: { id: t.arg.id({ required: true }) },
+      resolve: async (_root, { id }, { loaders }) => (await loaders.entity('Delivery', id)) as DeliveryRecord | null,
+    }),
+  );
+  builder.queryField('deliveries', (t) =>
+    t.page(ref, {
+      scope: 'webhooks:read',
+      description: 'Deliveries in the order of their births, open and finished, as long as they are within retention.',
+      args: { filter: t.arg({ type: filter }) },
+      query: ({ read, accountId }, args) => selectDeliveries(read, accountId, (args.filter ?? {}) as DeliveryFilter),
+    }),
+  );
+}
+
+/** By its name, as in base-types.ts. */
+const STATUS = 'DeliveryStatus' as never;
+
+/** As GraphQL has coerced it against `DeliveryFilter`. */
+interface DeliveryFilter {
+  readonly webhookId?: string | null;
+  readonly eventId?: string | null;
+  readonly statuses?: readonly string[] | null;
+}
+
+/** Rows of `fanfare.delivery_record`, bound to the account. */
+export function selectDeliveries(
+  read: EngineContext<EngineTables>['read'],
+  accountId: string,
+  { webhookId, eventId, statuses }: DeliveryFilter,
+) {
+  let query = read.selectFrom('fanfare.delivery_record').selectAll().where('account_id', '=', accountId);
+  if (webhookId) query = query.where('webhook_id', '=', webhookId);
+  if (eventId) query = query.where('event_id', '=', eventId);
+  if (statuses) query = query.where('status', 'in', statuses.length > 0 ? statuses : ['']);
+  return query;
+}

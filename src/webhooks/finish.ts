@@ -1,0 +1,83 @@
+import { sql } from 'kysely';
+import type { Database } from '../database/connect.ts';
+import type { Claim } from './claim.ts';
+
+/** What is kept of one attempt; `Attempt` in the graph. */
+export interface AttemptRecord {
+  readonly startedAt: Date;
+  readonly durationMs: number;
+  readonly statusCode: number | null;
+  /** A `FailureClass`, or `ADDRESS_REFUSED`; null after a 2xx. */
+  readonly errorClass: string | null;
+  /** Why our own guard forbade it. */
+  readonly reason: string | null;
+  readonly responseHeaders: Readonly<Record<string, string>>;
+  readonly responseBody: string;
+  readonly isTruncated: boolean;
+  readonly remoteAddress: string | null;
+}
+
+/** What becomes of a claim. `released` hands it back untouched: nothing was sent, or whether it was is not known. */
+export type ClaimResult = { readonly claim: Claim } & (
+  | { readonly status: 'succeeded'; readonly attempt: AttemptRecord }
+  | { readonly status: 'rescheduled'; readonly attempt: AttemptRecord; readonly delayMs: number }
+  | { readonly status: 'exhausted'; readonly attempt: AttemptRecord }
+  | { readonly status: 'renderFailed'; readonly error: string }
+  | { readonly status: 'cancelled'; readonly error: string }
+  | { readonly status: 'released' }
+);
+
+/** A result that counted: its claim was still the newest. */
+export interface Finished {
+  readonly id: string;
+  /** When the next attempt is due. */
+  readonly nextAt: Date | null;
+}
+
+const STORED = {
+  succeeded: 'SUCCEEDED',
+  rescheduled: 'PENDING',
+  exhausted: 'EXHAUSTED',
+  renderFailed: 'RENDER_FAILED',
+  cancelled: 'CANCELLED',
+  released: 'RELEASED',
+} as const;
+
+/**
+ * Writes results, each under its claim's generation: those whose lease ran out and was taken over, or whose delivery was
+ * cancelled meanwhile, are left out of the answer and change nothing. The delivery, its attempt and its next time change
+ * together.
+ */
+export async function finishDeliveries({ db }: Database, results: readonly ClaimResult[]): Promise<Finished[]> {
+  const { rows } = await sql<{ id: string; next_at: Date | null }>`
+    select id, next_at from fanfare.finish_deliveries(${JSON.stringify(results.map(toRow))}::jsonb)
+  `.execute(db);
+  return rows.map(({ id, next_at }) => ({ id, nextAt: next_at }));
+}
+
+function toRow(result: ClaimResult) {
+  const { claim, status } = result;
+  return {
+    account_id: claim.accountId,
+    id: claim.id,
+    generation: claim.generation,
+    status: STORED[status],
+    delay_ms: status === 'rescheduled' ? result.delayMs : null,
+    error: 'error' in result ? result.error.slice(0, 2_000) : null,
+    ...('attempt' in result ? toAttemptRow(result.attempt) : {}),
+  };
+}
+
+function toAttemptRow(attempt: AttemptRecord) {
+  return {
+    started_at: attempt.startedAt.toISOString(),
+    duration_ms: attempt.durationMs,
+    status_code: attempt.statusCode,
+    error_class: attempt.errorClass,
+    reason: attempt.reason,
+    response_headers: attempt.responseHeaders,
+    response_body: attempt.responseBody,
+    is_truncated: attempt.isTruncated,
+    remote_address: attempt.remoteAddress,
+  };
+}

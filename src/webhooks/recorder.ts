@@ -1,0 +1,104 @@
+import type { Database } from '../database/connect.ts';
+import { type Backoff, backoffMs } from '../runtime/backoff.ts';
+import type { Clock } from '../runtime/clock.ts';
+import type { Observe } from '../runtime/observe.ts';
+import type { Delivered } from './deliver.ts';
+import { type Finished, finishDeliveries } from './finish.ts';
+import { noteHealth } from './health.ts';
+
+export interface RecorderDeps {
+  readonly database: Database;
+  readonly clock: Clock;
+  readonly observe: Observe;
+  readonly random: () => number;
+}
+
+/** Writes what came of attempts: while one batch is being written the next gathers. */
+export interface Recorder {
+  /**
+   * Resolves when the result is written, or given up: after 8 failures in a row of the database, or because the claim
+   * was no longer the newest. What is given up is delivered again when its lease has run out.
+   */
+  record(delivered: Delivered): Promise<void>;
+}
+
+const MAX_BATCH = 200;
+const MAX_FAILURES = 8;
+const BACKOFF: Backoff = { baseMs: 50, capMs: 2_000 };
+
+interface Waiting {
+  readonly delivered: Delivered;
+  readonly written: () => void;
+}
+
+export function createRecorder(deps: RecorderDeps): Recorder {
+  const { database, clock, observe, random } = deps;
+  const waiting: Waiting[] = [];
+  let isWriting = false;
+
+  async function writeAll(): Promise<void> {
+    isWriting = true;
+    while (waiting.length > 0) {
+      const batch = waiting.splice(0, MAX_BATCH);
+      await write(batch.map(({ delivered }) => delivered));
+      for (const { written } of batch) written();
+    }
+    isWriting = false;
+  }
+
+  async function write(batch: readonly Delivered[]): Promise<void> {
+    for (let failures = 0; failures < MAX_FAILURES; failures++) {
+      try {
+        const finished = await finishDeliveries(
+          database,
+          batch.map(({ result }) => result),
+        );
+        report(batch, finished);
+        const counted = new Set(finished.map(({ id }) => id));
+        const disabled = await noteHealth(
+          database,
+          batch.filter(({ result }) => counted.has(result.claim.id)),
+        );
+        for (const id of disabled) observe({ name: 'webhook.disabled', webhook_id: id });
+        return;
+      } catch (error) {
+        if (failures === 0) observe({ name: 'delivery.record_failed', level: 'warn', deliveries: batch.length, error });
+        await clock.wait(backoffMs(failures, BACKOFF, random));
+      }
+    }
+  }
+
+  function report(batch: readonly Delivered[], finished: readonly Finished[]): void {
+    const byId = new Map(finished.map((each) => [each.id, each]));
+    for (const { result } of batch) {
+      const { claim, status } = result;
+      const attempt = 'attempt' in result ? result.attempt : undefined;
+      const counted = byId.get(claim.id);
+      observe({
+        name: attempt === undefined ? 'delivery.ended' : 'delivery.attempted',
+        delivery_id: claim.id,
+        webhook_id: claim.webhookId,
+        account_id: claim.accountId,
+        event_id: claim.eventId,
+        outcome: counted === undefined ? 'superseded' : status,
+        ...(attempt && {
+          attempt: claim.attempts + 1,
+          status_code: attempt.statusCode,
+          duration_ms: attempt.durationMs,
+        }),
+        ...(attempt?.errorClass && { error_class: attempt.errorClass }),
+        ...(counted?.nextAt && { next_at: counted.nextAt.toISOString() }),
+        ...('error' in result && { reason: result.error }),
+      });
+    }
+  }
+
+  return {
+    record: (delivered) =>
+      new Promise((resolve) => {
+        waiting.push({ delivered, written: resolve });
+        // never rejects: failures are reported and given up inside
+        if (!isWriting) void writeAll();
+      }),
+  };
+}

@@ -1,0 +1,230 @@
+import { type Kysely, sql, type Updateable } from 'kysely';
+import type { EngineTables } from '../database/tables.ts';
+import { EngineError } from '../errors.ts';
+import type { Principal } from '../identity/principal.ts';
+import { readHead } from '../outbox/read.ts';
+import type { Tx } from '../outbox/transact.ts';
+import { VersionConflict } from '../outbox/version-conflict.ts';
+import { newId } from '../runtime/id.ts';
+import type { CheckedSelection } from './grants.ts';
+import type { Sealer } from './seal.ts';
+import { addSecret } from './secrets.ts';
+import type { Webhook } from './webhook.ts';
+
+/** Webhooks of one account. */
+export const MAX_WEBHOOKS = 1_000;
+/** Positions that the creating transaction looks back over; workers do the rest. */
+const FIRST_BACKFILL = 1_000;
+
+export interface NewWebhook {
+  /** Checked by the guard. */
+  readonly url: string;
+  readonly selection: CheckedSelection;
+  /** Events behind this position; undefined begins with the next event. */
+  readonly startAfter: number | undefined;
+  readonly description: string;
+  readonly metadata: Readonly<Record<string, unknown>>;
+  readonly creator: Principal;
+}
+
+/**
+ * Makes a webhook that gets each event behind `startAfter` exactly once: those that have a position now by the
+ * backfill, all others by the stamp. The account's head stays locked until the commit, so that no event is in between.
+ * @returns its row and its secret
+ */
+export async function createWebhook(
+  tx: Tx,
+  sealer: Sealer,
+  input: NewWebhook,
+): Promise<{ webhook: Webhook; secret: string }> {
+  const head = await lockHead(tx);
+  await requireRoom(tx);
+  const webhook = await tx.db
+    .insertInto('fanfare.webhook')
+    .values({
+      id: newId('wh'),
+      account_id: tx.accountId,
+      url: input.url,
+      description: input.description,
+      metadata: JSON.stringify(input.metadata),
+      ...selectionColumns(input.selection),
+      narrowing: JSON.stringify(input.creator.narrowing),
+      live_after: head,
+      backfilled_to: Math.min(input.startAfter ?? head, head),
+      created_by: input.creator.id,
+    })
+    .returningAll()
+    .executeTakeFirstOrThrow();
+  await backfillWebhooks(tx.db, { webhookId: webhook.id, limit: FIRST_BACKFILL });
+  return { webhook: await lockWebhook(tx, webhook.id), secret: await addSecret(tx, sealer, webhook.id) };
+}
+
+/**
+ * Looks back for one webhook that began in the past, over at most `limit` positions.
+ * @returns over how many; 0 if there was nothing to do
+ */
+export async function backfillWebhooks(
+  db: Kysely<EngineTables>,
+  { webhookId, limit }: { readonly webhookId?: string; readonly limit: number },
+): Promise<number> {
+  const { rows } = await sql<{ positions: number }>`
+    select fanfare.backfill_webhooks(${webhookId ?? null}::text, ${limit}::int) as positions
+  `.execute(db);
+  return rows[0]?.positions ?? 0;
+}
+
+export interface WebhookTarget {
+  readonly id: string;
+  readonly expectedVersion: number | null | undefined;
+}
+
+/** What is to change; what is undefined stays. */
+export interface WebhookChanges {
+  readonly url?: string | undefined;
+  readonly selection?: CheckedSelection | undefined;
+  readonly description?: string | undefined;
+  readonly metadata?: Readonly<Record<string, unknown>> | undefined;
+}
+
+/**
+ * Changes a webhook. Open deliveries of events that it no longer wants are cancelled; those that were never attempted
+ * are rendered anew, with what it asks for now; what was attempted keeps its bytes. A new selection repairs a parked one.
+ * @param decide is given the webhook as it is, locked
+ * @throws VersionConflict; EngineError NOT_FOUND; what `decide` throws
+ */
+export async function updateWebhook(
+  tx: Tx,
+  { id, expectedVersion }: WebhookTarget,
+  decide: (before: Webhook) => WebhookChanges,
+): Promise<Webhook> {
+  await lockHead(tx);
+  const before = await lockWebhook(tx, id);
+  requireVersion(before, expectedVersion);
+  const { url, selection, description, metadata } = decide(before);
+  const after = await writeWebhook(tx, id, {
+    ...(url === undefined ? {} : { url, failures: 0 }),
+    ...(selection === undefined ? {} : { ...selectionColumns(selection), parked_reason: null }),
+    ...(description === undefined ? {} : { description }),
+    ...(metadata === undefined ? {} : { metadata: JSON.stringify(metadata) }),
+  });
+  if (selection !== undefined) await dropUnwanted(tx, id);
+  return after;
+}
+
+/** Ends a webhook: its open deliveries are cancelled, its secrets are gone, the record of what was sent stays. */
+export async function deleteWebhook(tx: Tx, { id, expectedVersion }: WebhookTarget): Promise<void> {
+  await lockHead(tx);
+  requireVersion(await lockWebhook(tx, id), expectedVersion);
+  await cancelDeliveries(tx, { webhookId: id, unwantedOnly: false, reason: 'the webhook was deleted' });
+  await tx.db.deleteFrom('fanfare.webhook').where('account_id', '=', tx.accountId).where('id', '=', id).execute();
+}
+
+/**
+ * Stops sending; deliveries are born on and wait, within retention. What is under way ends as it ends.
+ * @throws EngineError CONFLICT for a disabled webhook, whose deliveries are not born
+ */
+export async function pauseWebhook(tx: Tx, id: string): Promise<Webhook> {
+  const webhook = await lockWebhook(tx, id);
+  if (webhook.status === 'DISABLED') throw new EngineError('CONFLICT', 'the webhook is disabled; resume it first');
+  return webhook.status === 'PAUSED' ? webhook : writeWebhook(tx, id, { status: 'PAUSED' });
+}
+
+/** Sends again, what has waited first and in the order of the log. Events while it was disabled are not made up for. */
+export async function resumeWebhook(tx: Tx, id: string): Promise<Webhook> {
+  const webhook = await lockWebhook(tx, id);
+  if (webhook.status === 'ACTIVE') return webhook;
+  return writeWebhook(tx, id, { status: 'ACTIVE', disabled_reason: null, failures: 0 });
+}
+
+/** The account's webhook, locked until the end of the transaction. @throws EngineError NOT_FOUND */
+export async function lockWebhook(tx: Tx, id: string): Promise<Webhook> {
+  const webhook = await tx.db
+    .selectFrom('fanfare.webhook')
+    .selectAll()
+    .where('account_id', '=', tx.accountId)
+    .where('id', '=', id)
+    .forUpdate()
+    .executeTakeFirst();
+  if (webhook === undefined) throw new EngineError('NOT_FOUND', `there is no webhook with the id "${id.slice(0, 80)}"`);
+  return webhook;
+}
+
+/**
+ * Locks the account's head against the stamp, which locks it before it matches webhooks.
+ * @returns the position of the last event that has one
+ */
+async function lockHead(tx: Tx): Promise<number> {
+  await sql`
+    insert into fanfare.head (account_id, position) values (${tx.accountId}, 0)
+    on conflict (account_id) do update set position = fanfare.head.position
+  `.execute(tx.db);
+  return readHead(tx.db, tx.accountId);
+}
+
+async function requireRoom(tx: Tx): Promise<void> {
+  const { count } = await tx.db
+    .selectFrom('fanfare.webhook')
+    .select(({ fn }) => fn.countAll<number>().as('count'))
+    .where('account_id', '=', tx.accountId)
+    .executeTakeFirstOrThrow();
+  if (Number(count) >= MAX_WEBHOOKS) {
+    throw new EngineError('CONFLICT', `the account has ${MAX_WEBHOOKS} webhooks, the most there may be`);
+  }
+}
+
+function selectionColumns({ eventTypes, document, variables, filter, scopes }: CheckedSelection) {
+  return {
+    event_types: eventTypes && [...eventTypes],
+    document,
+    variables: JSON.stringify(variables),
+    scopes: [...scopes],
+    types: filter.types ? [...filter.types] : null,
+    subjects: filter.subjects ? [...filter.subjects] : null,
+    related: filter.related ? [...filter.related] : null,
+    changed: filter.changed ? [...filter.changed] : null,
+  };
+}
+
+function requireVersion({ id, version }: Webhook, expected: number | null | undefined): void {
+  if (expected === null || expected === undefined || expected === version) return;
+  throw new VersionConflict({ id, expectedVersion: expected, currentVersion: version });
+}
+
+function writeWebhook(tx: Tx, id: string, changes: Updateable<EngineTables['fanfare.webhook']>): Promise<Webhook> {
+  return tx.db
+    .updateTable('fanfare.webhook')
+    .set(changes)
+    .set({ version: sql<number>`version + 1`, updated_at: sql<Date>`fanfare.now()` })
+    .where('account_id', '=', tx.accountId)
+    .where('id', '=', id)
+    .returningAll()
+    .executeTakeFirstOrThrow();
+}
+
+async function dropUnwanted(tx: Tx, id: string): Promise<void> {
+  await cancelDeliveries(tx, {
+    webhookId: id,
+    unwantedOnly: true,
+    reason: 'the webhook no longer asks for this event',
+  });
+  await tx.db
+    .updateTable('fanfare.delivery')
+    .set({ body_key: null })
+    .where('account_id', '=', tx.accountId)
+    .where('webhook_id', '=', id)
+    .where('attempts', '=', 0)
+    .where('seq', '>', 0)
+    .where('body_key', 'is not', null)
+    .where(sql<boolean>`(lease_until is null or lease_until <= clock_timestamp())`)
+    .execute();
+}
+
+interface Cancellation {
+  readonly webhookId: string;
+  readonly unwantedOnly: boolean;
+  readonly reason: string;
+}
+
+async function cancelDeliveries(tx: Tx, { webhookId, unwantedOnly, reason }: Cancellation): Promise<void> {
+  await sql`select fanfare.cancel_deliveries(${tx.accountId}, ${webhookId}, ${unwantedOnly}, ${reason})`.execute(tx.db);
+}

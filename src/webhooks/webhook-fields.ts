@@ -1,0 +1,69 @@
+import { EVENT_TYPE, NODE } from '../graphql/base-types.ts';
+import { type declareDelivery, selectDeliveries } from './delivery-fields.ts';
+import type { WebhookBuilder } from './graphql.ts';
+import { WEBHOOK_STATUSES, type Webhook } from './webhook.ts';
+
+/** Declares `Webhook` and the queries `webhook` and `webhooks`. */
+export function declareWebhook(builder: WebhookBuilder, delivery: ReturnType<typeof declareDelivery>) {
+  const status = builder.enumType('WebhookStatus', {
+    description:
+      'PAUSED: deliveries are born and wait. DISABLED: the receiver answered 410, none are born. `webhookResume` leads out of both. New values may be added: keep a default branch.',
+    values: WEBHOOK_STATUSES,
+  });
+  const ref = builder.objectRef<Webhook>('Webhook');
+  ref.implement({
+    description: 'A callback: events are sent to it as they happen, signed, and again until it answers 2xx.',
+    interfaces: [NODE],
+    extensions: { scope: 'webhooks:read' },
+    fields: (t) => ({
+      id: t.exposeID('id', { description: '`wh_…`; as who the webhook reads what it sends.' }),
+      version: t.exposeInt('version', { description: 'Rises with each change. Pass it as `expectedVersion`.' }),
+      url: t.exposeString('url'),
+      description: t.exposeString('description'),
+      metadata: t.field({ type: 'JSON', description: "The creator's own.", resolve: ({ metadata }) => metadata }),
+      status: t.field({ type: status, resolve: (row) => row.status }),
+      disabledReason: t.exposeString('disabled_reason', { nullable: true }),
+      parkedReason: t.exposeString('parked_reason', {
+        nullable: true,
+        description: 'What has to be repaired before anything is sent, such as a document that is no longer valid.',
+      }),
+      eventTypes: t.field({
+        type: [EVENT_TYPE],
+        nullable: true,
+        description: 'Each stands for its default document. Null with a document.',
+        resolve: ({ event_types }) => event_types as never,
+      }),
+      query: t.exposeString('document', { nullable: true, description: 'Its subscription document.' }),
+      variables: t.field({ type: 'JSON', resolve: ({ variables }) => variables }),
+      scopes: t.stringList({ description: 'What it was granted.', resolve: ({ scopes }) => scopes }),
+      failures: t.exposeInt('failures', { description: 'Failed attempts since the last that succeeded.' }),
+      createdBy: t.exposeString('created_by', { nullable: true }),
+      createdAt: t.field({ type: 'DateTime', resolve: ({ created_at }) => created_at }),
+      updatedAt: t.field({ type: 'DateTime', resolve: ({ updated_at }) => updated_at }),
+      deliveries: t.page(delivery, {
+        scope: 'webhooks:read',
+        description: 'In the order of their births.',
+        query: ({ read, accountId }, _args, { id }) => selectDeliveries(read, accountId, { webhookId: id }),
+      }),
+    }),
+  });
+  builder.queryField('webhook', (t) =>
+    t.field({
+      type: ref,
+      nullable: true,
+      scope: 'webhooks:read',
+      description: 'One webhook by its id; null if there is none.',
+      args: { id: t.arg.id({ required: true }) },
+      resolve: async (_root, { id }, { loaders }) => (await loaders.entity('Webhook', id)) as Webhook | null,
+    }),
+  );
+  builder.queryField('webhooks', (t) =>
+    t.page(ref, {
+      scope: 'webhooks:read',
+      description: 'All webhooks, oldest first.',
+      query: ({ read, accountId }) =>
+        read.selectFrom('fanfare.webhook').selectAll().where('account_id', '=', accountId),
+    }),
+  );
+  return ref;
+}

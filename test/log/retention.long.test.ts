@@ -1,0 +1,3 @@
+import { describeRetention } from '../support/log-retention.ts';
+
+describeRetention('pglite', { isLong: true });

@@ -114,7 +114,9 @@ function countUses(document: DocumentNode, variable: string): number {
   let uses = 0;
   visit(document, {
     VariableDefinition: () => false,
-    Variable: ({ name }) => void (uses += name.value === variable ? 1 : 0),
+    Variable: ({ name }) => {
+      if (name.value === variable) uses++;
+    },
   });
   return uses;
 }

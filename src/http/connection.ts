@@ -81,9 +81,9 @@ export class Connection {
 
   /** Ends a socket that did not answer the last ping, pings the others. */
   ping(): void {
-    if (!this.#isAlive) return this.terminate();
+    if (this.#isAlive) this.#socket.ping();
+    else this.terminate();
     this.#isAlive = false;
-    this.#socket.ping();
   }
 
   close(code: number, reason: string): void {
@@ -111,8 +111,8 @@ export class Connection {
   }
 
   #receive(data: unknown, isBinary: boolean, receive: (text: string) => Promise<void>): void {
-    if (isBinary) return this.close(UNSUPPORTED_DATA, 'Text only');
-    if (!this.#spend()) return;
+    if (isBinary) this.close(UNSUPPORTED_DATA, 'Text only');
+    if (isBinary || !this.#spend()) return;
     // a failure here is ours, the database's or the bus's: the client may come back
     receive(String(data)).catch(() => this.close(TRY_AGAIN_LATER, 'Try again later'));
   }

@@ -130,7 +130,7 @@ export function readIdempotencyKey(
   header: string | undefined,
   extensions: Readonly<Record<string, unknown>> | undefined,
 ): string | undefined {
-  const key = header ?? extensions?.['idempotencyKey'];
+  const key = header ?? extensions?.idempotencyKey;
   if (isNullish(key)) return undefined;
   if (typeof key === 'string' && /^[\x21-\x7e]{1,255}$/.test(key)) return key;
   throw new EngineError('BAD_INPUT', 'the Idempotency-Key must be 1 to 255 visible ASCII characters');

@@ -130,7 +130,7 @@ function describeFault(gateway: Gateway, error: unknown, requestId: string) {
   if (error instanceof HttpFault)
     return { status: error.status, errors: [{ message: error.message, extensions: { code: error.code } }] };
   const errors = gateway.report(error, requestId);
-  return { status: STATUS[String(errors[0]?.extensions['code'])] ?? 400, errors };
+  return { status: STATUS[String(errors[0]?.extensions.code)] ?? 400, errors };
 }
 
 function wantsEventStream(request: IncomingMessage): boolean {
@@ -186,9 +186,9 @@ function upgrade(
 ): void {
   socket.on('error', () => {}); // its close is seen by whoever holds it
   const { pathname } = new URL(request.url ?? '/', 'http://host');
-  if (pathname !== '/graphql' || !options.servesGraphql) return refuse(socket, '404 Not Found');
-  if (!isAllowedOrigin(request, options.corsOrigins)) return refuse(socket, '403 Forbidden');
-  sockets.upgrade(request, socket, head);
+  if (pathname !== '/graphql' || !options.servesGraphql) refuse(socket, '404 Not Found');
+  else if (!isAllowedOrigin(request, options.corsOrigins)) refuse(socket, '403 Forbidden');
+  else sockets.upgrade(request, socket, head);
 }
 
 function refuse(socket: Duplex, status: string): void {

@@ -163,7 +163,7 @@ function watch(
 
 /** graphql-ws wraps what the iterator rejected with; the gateway knows what of it a client may see. */
 function revealCause(gateway: Gateway, error: { readonly message: string }): GraphQLError {
-  const inner = error instanceof GraphQLError && error.extensions['code'] === undefined ? error.cause : undefined;
+  const inner = error instanceof GraphQLError && error.extensions.code === undefined ? error.cause : undefined;
   if (inner !== undefined) return gateway.report(inner, newId('req'))[0] ?? new GraphQLError('internal error');
   return error instanceof GraphQLError ? error : new GraphQLError(error.message);
 }

@@ -130,7 +130,7 @@ export function createRelay({ stores, domain, engine, config, observe }: RoleOpt
         everyMs: 1_000,
         signal,
         observe,
-        work: async () => (await sequencer.keepLeases(), 'idle'),
+        work: idleAfter(() => sequencer.keepLeases()),
       }),
       runLoop({
         name: 'relay.stamp',
@@ -145,13 +145,21 @@ export function createRelay({ stores, domain, engine, config, observe }: RoleOpt
         everyMs: 3_600_000,
         signal,
         observe,
-        work: async () => (await prune(database, { retentionDays: config.retentionDays }, observe), 'idle'),
+        work: idleAfter(() => prune(database, { retentionDays: config.retentionDays }, observe)),
       }),
     ]);
     await subscription.close();
     await sequencer
       .release()
       .catch((error: unknown) => observe({ name: 'relay.release_failed', level: 'warn', error }));
+  };
+}
+
+/** A unit of work that has nothing more to do when it is done. */
+function idleAfter(work: () => Promise<void>): () => Promise<'idle'> {
+  return async () => {
+    await work();
+    return 'idle';
   };
 }
 
@@ -209,7 +217,7 @@ export function createApi({ stores, engine, config, observe, metrics }: ApiOptio
         everyMs: 1_000,
         signal,
         observe,
-        work: async () => (await endRevoked({ hub, keys, server }), 'idle'),
+        work: idleAfter(() => endRevoked({ hub, keys, server })),
       }),
     ]);
     await hub.close();

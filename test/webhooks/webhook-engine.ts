@@ -1,0 +1,177 @@
+import { sql } from 'kysely';
+import { expect } from 'vitest';
+import { EngineError } from '../../src/errors.ts';
+import type { EventRecord } from '../../src/outbox/read.ts';
+import { createAddressPolicy } from '../../src/webhooks/addresses.ts';
+import { createSender, type Sender } from '../../src/webhooks/attempt.ts';
+import { addWebhookFields } from '../../src/webhooks/graphql.ts';
+import { type CallbackGuard, createCallbackGuard } from '../../src/webhooks/guard.ts';
+import { createResolver } from '../../src/webhooks/resolver.ts';
+import { createSealer } from '../../src/webhooks/seal.ts';
+import { createWebhookWorker, type WebhookWorker, type WebhookWorkerDeps } from '../../src/webhooks/worker.ts';
+import { type DnsServer, openDnsServer } from '../support/dns-server.ts';
+import { openTestEngine, type RunOptions, type TestEngine } from '../support/engine.ts';
+import { domain, noteWritten } from '../support/toy-domain.ts';
+import { up as makeNotes } from '../support/toy-migrations/0001_note.ts';
+
+/** What seals secrets in these tests. */
+export const sealer = createSealer({ key: new Uint8Array(32).fill(7) });
+
+/** Two names of one server: one that leads out, one that leads in. */
+const ADDRESSES: Readonly<Record<string, readonly string[]>> = {
+  'hooks.fanfare-test.com': ['93.184.216.34'],
+  'inward.fanfare-test.com': ['10.0.0.1'],
+};
+
+/** The schema is built once for a file, the guard's name server is opened for each engine. */
+let guard: CallbackGuard | undefined;
+
+function currentGuard(): CallbackGuard {
+  if (guard === undefined) throw new Error('open a webhook engine first');
+  return guard;
+}
+
+domain.extend((builder) => {
+  builder.objectField(builder.event(noteWritten), 'fragile', (t) =>
+    t.string({
+      nullable: true,
+      description: 'Fails for the text "break".',
+      resolve: ({ payload }) => {
+        if (JSON.stringify(payload).includes('break')) throw new EngineError('NOT_FOUND', 'broken on purpose');
+        return 'whole';
+      },
+    }),
+  );
+  addWebhookFields(builder, {
+    guard: {
+      check: (url) => currentGuard().check(url),
+      checkText: (url) => currentGuard().checkText(url),
+      permits: (ip) => currentGuard().permits(ip),
+    },
+    sealer,
+    schema: () => domain.toSchema(),
+  });
+});
+
+export interface WebhookEngine extends TestEngine {
+  /** Questions asked of the name server. */
+  readonly dns: DnsServer;
+  readonly sender: Sender;
+  /** A worker that a test steps by hand; observes into `seen`. */
+  createWorker(options?: Partial<WebhookWorkerDeps>): WebhookWorker;
+  readonly seen: Record<string, unknown>[];
+  /** Makes a webhook, which must succeed. */
+  createWebhook(input: Readonly<Record<string, unknown>>, options?: RunOptions): Promise<{ id: string; secret: string }>;
+  /** Emits `note.written` in a change of its own. */
+  writeNote(text: string, accountId?: string): Promise<{ id: string; cursor: string }>;
+  advanceClock(ms: number): Promise<void>;
+  deliveries(filter?: Readonly<Record<string, unknown>>, options?: RunOptions): Promise<Delivery[]>;
+}
+
+export interface Delivery {
+  readonly id: string;
+  readonly status: string;
+  readonly error: string | null;
+  readonly webhookId: string;
+  readonly eventId: string | null;
+  readonly body: string | null;
+  readonly attemptCount: number;
+  readonly nextAttemptAt: string | null;
+  readonly event: { readonly position: string } | null;
+  readonly attempts: readonly Attempt[];
+}
+
+export interface Attempt {
+  readonly number: number;
+  readonly startedAt: string;
+  readonly statusCode: number | null;
+  readonly errorClass: string | null;
+  readonly responseBody: string;
+  readonly isTruncated: boolean;
+  readonly nextAttemptAt: string | null;
+}
+
+const CREATE = `mutation ($input: WebhookCreateInput!) {
+  webhookCreate(input: $input) { __typename ... on WebhookCreateSuccess { webhook { id } secret } ... on Refusal { message } }
+}`;
+
+const DELIVERIES = `query ($filter: DeliveryFilter) { deliveries(filter: $filter, first: 100) { nodes {
+  id status error webhookId eventId body attemptCount nextAttemptAt event { position }
+  attempts { number startedAt statusCode errorClass responseBody isTruncated nextAttemptAt } } } }`;
+
+export async function openWebhookEngine(kind: 'postgres' | 'pglite'): Promise<WebhookEngine> {
+  const dns = await openDnsServer(({ name, type }) => (type === 'A' ? (ADDRESSES[name] ?? 'notFound') : []));
+  guard = createCallbackGuard({
+    policy: createAddressPolicy({ allowCidrs: ['127.0.0.0/8'] }),
+    resolver: createResolver({ servers: [dns.address] }),
+    now: Date.now,
+  });
+  const engine = await openTestEngine({ kind, domain, prepare: ({ db }) => makeNotes(db) });
+  const sender = createSender({ guard, version: '0.0.0', deadlineMs: 3_000 });
+  const seen: Record<string, unknown>[] = [];
+  return {
+    ...engine,
+    dns,
+    sender,
+    seen,
+    createWorker: (options = {}) =>
+      createWebhookWorker({
+        engine: engine.services,
+        schema: engine.schema,
+        sender,
+        sealer,
+        observe: (observation) => void seen.push(observation),
+        random: () => 0.5,
+        ...options,
+      }),
+    createWebhook: async (input, options = {}) => {
+      const { webhookCreate } = await engine.run<{
+        webhookCreate: { __typename: string; webhook: { id: string }; secret: string };
+      }>(CREATE, { ...options, variables: { input } });
+      expect(webhookCreate).toMatchObject({ __typename: 'WebhookCreateSuccess' });
+      return { id: webhookCreate.webhook.id, secret: webhookCreate.secret };
+    },
+    writeNote: async (text, accountId = 'acc_default') => {
+      const { noteWrite } = await engine.run<{ noteWrite: { note: { id: string }; cursor: string } }>(
+        'mutation ($text: String!) { noteWrite(text: $text) { ... on NoteWriteSuccess { note { id } cursor } } }',
+        { variables: { text }, accountId },
+      );
+      return { id: noteWrite.note.id, cursor: noteWrite.cursor };
+    },
+    advanceClock: async (ms) => {
+      await sql`update fanfare.test_clock set ahead_by = ahead_by + ${ms} * interval '1 ms'`.execute(
+        engine.services.database.db,
+      );
+    },
+    deliveries: async (filter = {}, options = {}) => {
+      const { deliveries } = await engine.run<{ deliveries: { nodes: Delivery[] } }>(DELIVERIES, {
+        ...options,
+        variables: { filter },
+      });
+      return deliveries.nodes;
+    },
+    close: async () => {
+      await sender.close();
+      await engine.close();
+      await dns.close();
+    },
+  };
+}
+
+/** Lets a worker do everything that is due, and waits until it has ended. */
+export async function workOff(worker: WebhookWorker): Promise<void> {
+  for (let isIdle = false; !isIdle; ) {
+    isIdle = true;
+    while ((await worker.runOnce()) === 'more') isIdle = false;
+    await worker.settled();
+  }
+}
+
+/** The texts of the notes that requests were about, in order of arrival. */
+export function textsOf(requests: readonly { readonly body: Buffer }[]): string[] {
+  return requests.map(({ body }) => JSON.parse(body.toString()).data.note.text);
+}
+
+export function positionsOf(events: readonly EventRecord[]): number[] {
+  return events.map(({ position }) => position);
+}

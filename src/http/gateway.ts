@@ -9,7 +9,7 @@ import type { KeyStore } from '../identity/keys.ts';
 import { fingerprint, type Principal } from '../identity/principal.ts';
 import type { Hub } from '../live/hub.ts';
 import type { Sink } from '../live/stream.ts';
-import { canonicalJson } from '../outbox/idempotency.ts';
+import { canonicalJson } from '../runtime/canonical-json.ts';
 import type { Observe } from '../runtime/observe.ts';
 import type { OperationRequest } from './request.ts';
 

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { type Kysely, sql } from 'kysely';
 import type { EngineTables } from '../database/tables.ts';
 import { EngineError } from '../errors.ts';
+import { canonicalJson } from '../runtime/canonical-json.ts';
 
 /** What identifies a call that may be repeated. */
 export interface IdempotentCall {
@@ -68,15 +69,4 @@ export async function rememberOutcome(db: Kysely<EngineTables>, call: Idempotent
 /** A hash of coerced arguments that does not depend on the order of their fields. */
 export function hashArguments(args: unknown): Uint8Array {
   return createHash('sha256').update(canonicalJson(args)).digest();
-}
-
-/** JSON with sorted keys; absent and undefined fields are the same. */
-export function canonicalJson(value: unknown): string {
-  return (
-    JSON.stringify(value, (_key, inner: unknown) =>
-      inner !== null && typeof inner === 'object' && !Array.isArray(inner)
-        ? Object.fromEntries(Object.entries(inner).sort(([a], [b]) => (a < b ? -1 : 1)))
-        : inner,
-    ) ?? 'null'
-  );
 }

@@ -241,7 +241,9 @@ function asEngineError(error: unknown): unknown {
     return new EngineError('TIMEOUT', 'the change took too long; nothing was changed', { cause: error });
   const isLost =
     /^(08|57P)/.test(state) ||
-    /ECONN|EPIPE|ETIMEDOUT|terminated|timeout exceeded/.test(error instanceof Error ? `${state} ${error.message}` : '');
+    /ECONN|EPIPE|ETIMEDOUT|terminated|timeout exceeded|not queryable/.test(
+      error instanceof Error ? `${state} ${error.message}` : '',
+    );
   if (isLost) {
     return new EngineError(
       'UNAVAILABLE',

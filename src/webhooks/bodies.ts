@@ -3,7 +3,7 @@ import { type Kysely, sql } from 'kysely';
 import type { Database } from '../database/connect.ts';
 import type { EngineTables } from '../database/tables.ts';
 import { fingerprint } from '../identity/principal.ts';
-import { canonicalJson } from '../outbox/idempotency.ts';
+import { canonicalJson } from '../runtime/canonical-json.ts';
 import type { Claim } from './claim.ts';
 import { principalOf, type Webhook } from './webhook.ts';
 

@@ -108,7 +108,7 @@ describe('reading events by their ids (Postgres)', () => {
     await stampAll(log.database);
     const statements: { sql: string; parameters: readonly unknown[] }[] = [];
     const dialect = new PostgresDialect({ pool: new pg.Pool({ connectionString: log.url, max: 1 }) });
-    const watched = new Kysely<EngineTables>({ dialect, log: ({ query }) => statements.push(query) });
+    const watched = new Kysely<EngineTables>({ dialect, log: ({ query }) => void statements.push(query) });
     await readEventsById(watched, accountId, [id]);
     await watched.destroy();
 

@@ -163,7 +163,7 @@ describe.each(BACKENDS)('transact on %s', (kind) => {
       'another database handle was used inside a transaction',
     );
     expect(performance.now() - started).toBeLessThan(5_000);
-    await expect(use(log.database)).resolves.toBeDefined;
+    await use(log.database);
   });
 });
 

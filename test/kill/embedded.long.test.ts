@@ -1,0 +1,7 @@
+import { expect, it } from 'vitest';
+import { killEmbedded } from '../support/kill-embedded.ts';
+
+it('has every acknowledged change and its event after 100 kills of the embedded process', async () => {
+  const { acknowledged } = await killEmbedded({ times: 100, seed: 2 });
+  expect(acknowledged).toBeGreaterThan(1_000);
+}, 1_200_000);

@@ -21,7 +21,7 @@ export interface Domain {
   readonly catalog: Catalog;
   readonly registry: Registry;
   readonly sharedTables: ReadonlySet<string>;
-  /** Lets a room of the engine add its fields; before `toSchema`. */
+  /** Lets a room of the engine add its fields, before `toSchema`. The same function again does nothing. */
   extend(add: (builder: EngineBuilder) => void): void;
   /** Builds the schema, once. */
   toSchema(): GraphQLSchema;
@@ -47,13 +47,16 @@ export function defineDomain<Tables>(options: DomainOptions<Tables>): Domain {
   for (const scope of options.scopes ?? []) registry.scopes.add(scope);
   // kept with their payload's types by declareEvents
   const events: readonly EventDefinition[] = [...registry.events.values()];
+  const added = new Set<(builder: EngineBuilder) => void>();
   let schema: GraphQLSchema | undefined;
   return {
     catalog: createCatalog(events),
     registry,
     sharedTables: new Set(options.sharedTables ?? []),
     extend(add) {
+      if (added.has(add)) return;
       if (schema !== undefined) throw new Error('the schema is built already');
+      added.add(add);
       add(builder);
     },
     toSchema() {

@@ -267,9 +267,10 @@ const sending = [
   // For each webhook that may be sent to, the first p_cap due rows are its window, those in flight among them: so no
   // more than p_cap are under way over all processes ("cap minus those in flight" went to 32 of 8 with racing claims).
   // A webhook that keeps failing has a smaller window. The window is read without locks; the rows are locked, and their
-  // conditions checked again, outside of it. Each webhook gets its first before any gets its second.
+  // conditions checked again, outside of it. Each webhook gets its first before any gets its second, and the last quarter
+  // of an account's places, and p_reserved of the process's, are for first ones only: many that hang hold up no other.
   sql`create function fanfare.claim_deliveries(
-    p_limit int, p_lease interval, p_cap int, p_account_cap int, p_busy_accounts text[], p_busy_counts int[]
+    p_limit int, p_reserved int, p_lease interval, p_cap int, p_account_cap int, p_busy_accounts text[], p_busy_counts int[]
   ) returns table (
     account_id text, id text, webhook_id text, seq bigint, "position" bigint, event_id text, generation int, step smallint,
     attempts int, body_key text, born_at timestamptz
@@ -303,12 +304,15 @@ const sending = [
         select f.account_id, f.id, f.rank, f.next_at,
                row_number() over (partition by f.account_id order by f.rank, f.next_at)
                  + coalesce((select b.count from unnest(p_busy_accounts, p_busy_counts) as b (account_id, count) where b.account_id = f.account_id), 0)
-                 as account_rank
+                 as account_rank,
+               row_number() over (order by f.rank, f.next_at) as overall_rank
         from front f
       ), locked as (
         select d.account_id, d.id from fair f
         join fanfare.delivery d on d.account_id = f.account_id and d.id = f.id
-        where f.account_rank <= p_account_cap and d.next_at <= v_now and (d.lease_until is null or d.lease_until <= clock_timestamp())
+        where f.account_rank <= case when f.rank = 1 then p_account_cap else p_account_cap - p_account_cap / 4 end
+          and (f.rank = 1 or f.overall_rank <= p_limit - p_reserved)
+          and d.next_at <= v_now and (d.lease_until is null or d.lease_until <= clock_timestamp())
         order by f.rank, f.next_at limit p_limit for update of d skip locked
       )
       update fanfare.delivery d set lease_until = clock_timestamp() + p_lease, generation = d.generation + 1

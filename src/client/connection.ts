@@ -6,7 +6,7 @@ export interface ConnectionOptions {
   readonly webSocketImpl?: unknown;
 }
 
-/** One WebSocket, made at the first operation and never again. */
+/** One WebSocket, made at once and never again. */
 export interface Connection {
   readonly client: Client;
   /** Closes it, in whatever state it is. Twice is harmless. */
@@ -19,7 +19,7 @@ const PING_EVERY_MS = 10_000;
 /** A connection that leaves a ping unanswered for as long is gone, though no one said so: a sleeping laptop, a dead router. */
 const PONG_WITHIN_MS = 5_000;
 
-/** Prepares a connection that does not retry: what ends it ends its operations. `onAcknowledged` is called at most once. */
+/** Begins a connection that does not retry: what ends it ends its operations. `onAcknowledged` is called at most once. */
 export function openConnection(options: ConnectionOptions, onAcknowledged: () => void): Connection {
   const { url, key, webSocketImpl = globalThis.WebSocket } = options;
   let isOpen = false;
@@ -33,8 +33,9 @@ export function openConnection(options: ConnectionOptions, onAcknowledged: () =>
     connectionParams: async () => ({ authorization: `Bearer ${typeof key === 'string' ? key : await key()}` }),
     webSocketImpl: hearErrors(webSocketImpl),
     retryAttempts: 0,
-    // the socket outlives the moment between one operation and the next
-    lazyCloseTimeout: CONNECT_WITHIN_MS,
+    // opened at once and kept between operations; a lazy one's closing timer would hold a finished process open
+    lazy: false,
+    onNonLazyError: () => {}, // each operation is told itself
     connectionAckWaitTimeout: CONNECT_WITHIN_MS,
     keepAlive: PING_EVERY_MS,
     on: {

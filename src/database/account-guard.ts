@@ -59,6 +59,18 @@ interface Source {
   readonly name: string;
 }
 
+/** A condition; with `only` it says nothing of other names, as in the `on` of an outer join. */
+interface Term {
+  readonly term: OperationNode;
+  readonly only?: string;
+}
+
+/** `to` is bound if `from` is, or outright. */
+interface Binding {
+  readonly from: string | undefined;
+  readonly to: string;
+}
+
 type QueryId = Parameters<OperationNodeTransformer['transformNode']>[1];
 
 class GuardTransformer extends OperationNodeTransformer {
@@ -79,9 +91,7 @@ class GuardTransformer extends OperationNodeTransformer {
   protected override transformUpdateQuery(node: UpdateQueryNode, queryId?: QueryId): UpdateQueryNode {
     const tables = node.table ? [node.table] : [];
     this.#checkSources([...tables, ...(node.from?.froms ?? []), ...(node.joins ?? [])], node.where?.where);
-    for (const { column } of node.updates ?? []) {
-      if (ColumnNode.is(column) && column.column.name === 'account_id') throw refusal('account_id can not be changed');
-    }
+    refuseMove(node.updates);
     return super.transformUpdateQuery(node, queryId);
   }
 
@@ -101,14 +111,9 @@ class GuardTransformer extends OperationNodeTransformer {
   }
 
   protected override transformRaw(node: RawNode, queryId?: QueryId): RawNode {
-    const text = node.sqlFragments.join(' ? ');
-    for (const table of this.#tables) {
-      const named = new RegExp(
-        `\\b(from|join|into|update|only|using)\\s+"?${table.replace('.', '"?\\."?')}"?(?![\\w.])`,
-        'i',
-      );
-      if (named.test(text) && !/\baccount_id\b/i.test(text)) throw unbound(table);
-    }
+    const text = rawText(node);
+    const named = /\baccount_id\b/i.test(text) ? undefined : [...this.#tables].find((table) => namesTable(text, table));
+    if (named !== undefined) throw unbound(named);
     return super.transformRaw(node, queryId);
   }
 
@@ -116,30 +121,34 @@ class GuardTransformer extends OperationNodeTransformer {
     const sources = members.flatMap((member) => sourceOf(JoinNode.is(member) ? member.table : member));
     const guarded = sources.filter(({ table }) => this.#tables.has(table));
     if (guarded.length === 0) return;
-    const joins = members.flatMap((member) => (JoinNode.is(member) && member.on ? conjuncts(member.on.on) : []));
-    const bound = this.#boundNames([...conjuncts(where), ...joins], sources);
+    const bound = this.#boundNames(
+      [...conjuncts(where).map((term) => ({ term })), ...members.flatMap(joinTerms)],
+      sources,
+    );
     const missing = guarded.find(({ name }) => !bound.has(name));
     if (missing) throw unbound(missing.table);
   }
 
   /** The names whose account_id equals this account's, directly or through other names. */
-  #boundNames(terms: readonly OperationNode[], sources: readonly Source[]): ReadonlySet<string> {
+  #boundNames(terms: readonly Term[], sources: readonly Source[]): ReadonlySet<string> {
     const bound = new Set<string>();
-    const equal: [string, string][] = [];
-    const nameOf = (node: OperationNode) => accountColumnOf(node, sources);
-    for (const term of terms) {
-      if (!BinaryOperationNode.is(term) || !OperatorNode.is(term.operator) || term.operator.operator !== '=') continue;
-      const left = nameOf(term.leftOperand);
-      const right = nameOf(term.rightOperand);
-      if (left && right) equal.push([left, right]);
-      else if (left && this.#isAccount(term.rightOperand)) bound.add(left);
-      else if (right && this.#isAccount(term.leftOperand)) bound.add(right);
-    }
+    const bindings = terms.flatMap((term) => this.#bindings(term, sources));
     for (let before = -1; before !== bound.size; ) {
       before = bound.size;
-      for (const pair of equal) if (pair.some((name) => bound.has(name))) for (const name of pair) bound.add(name);
+      for (const { from, to } of bindings) if (from === undefined || bound.has(from)) bound.add(to);
     }
     return bound;
+  }
+
+  #bindings({ term, only }: Term, sources: readonly Source[]): Binding[] {
+    if (!BinaryOperationNode.is(term) || !OperatorNode.is(term.operator) || term.operator.operator !== '=') return [];
+    const sides = [term.leftOperand, term.rightOperand];
+    const [left, right] = sides.map((side) => accountColumnOf(side, sources));
+    const isGiven = sides.some((side) => this.#isAccount(side));
+    const found: Binding[] = [];
+    if (left && (right || isGiven)) found.push({ from: right, to: left });
+    if (right && (left || isGiven)) found.push({ from: left, to: right });
+    return found.filter(({ to }) => only === undefined || to === only);
   }
 
   #isAccount(node: OperationNode): boolean {
@@ -152,6 +161,19 @@ class GuardTransformer extends OperationNodeTransformer {
     if (at < 0 || rows.length === 0 || !rows.every((row) => this.#isAccountValue(row, at))) {
       throw refusal(`insert into "${table}" needs account_id = this account in each row of its values`);
     }
+    this.#checkConflict(table, node);
+  }
+
+  /** The row in conflict may be another account's. */
+  #checkConflict(table: string, { onConflict }: InsertQueryNode): void {
+    if (onConflict?.updates === undefined) return;
+    refuseMove(onConflict.updates);
+    const terms = conjuncts(onConflict.updateWhere?.where).map((term) => ({ term }));
+    if (!this.#boundNames(terms, [{ table, name: table }]).has(table)) {
+      throw refusal(
+        `on conflict do update of "${table}" needs a where that holds "${table}.account_id" = this account`,
+      );
+    }
   }
 
   #isAccountValue(row: PrimitiveValueListNode | ValueListNode, at: number): boolean {
@@ -159,6 +181,42 @@ class GuardTransformer extends OperationNodeTransformer {
     const value = row.values[at];
     return value !== undefined && this.#isAccount(value);
   }
+}
+
+function joinTerms(member: OperationNode): Term[] {
+  if (!JoinNode.is(member) || member.on === undefined) return [];
+  const terms = conjuncts(member.on.on);
+  if (member.joinType === 'InnerJoin' || member.joinType === 'LateralInnerJoin') return terms.map((term) => ({ term }));
+  const joined = sourceOf(member.table)[0]?.name;
+  const isLeft = member.joinType === 'LeftJoin' || member.joinType === 'LateralLeftJoin';
+  return isLeft && joined !== undefined ? terms.map((term) => ({ term, only: joined })) : [];
+}
+
+function refuseMove(updates: UpdateQueryNode['updates']): void {
+  for (const { column } of updates ?? []) {
+    const target = ReferenceNode.is(column) ? column.column : column;
+    if (ColumnNode.is(target) && target.column.name === 'account_id') throw refusal('account_id can not be changed');
+  }
+}
+
+/** A raw fragment with the names that stand in it as nodes of their own. */
+function rawText({ sqlFragments, parameters }: RawNode): string {
+  return sqlFragments.map((text, at) => `${text}${nameIn(parameters[at])}`).join('');
+}
+
+function nameIn(node: OperationNode | undefined): string {
+  if (node === undefined) return '';
+  if (IdentifierNode.is(node)) return node.name;
+  return tableName(node) ?? ' ? ';
+}
+
+/** Whether a text names a table itself, not only a column of it. */
+function namesTable(text: string, table: string): boolean {
+  const name = table
+    .split('.')
+    .map((part) => `"?${part}"?`)
+    .join('\\.');
+  return new RegExp(`(^|[^\\w."]|\\bpublic"?\\."?)${name}(?![\\w."])`, 'i').test(text);
 }
 
 function sourceOf(node: OperationNode): Source[] {

@@ -60,6 +60,8 @@ export async function connectPostgres(options: PostgresOptions): Promise<Databas
     types: { getTypeParser: postgresParser },
   });
   pool.on('error', (error) => options.onIdleError?.(error));
+  // a connection that breaks while it is lent out fails its query; unheard, its event would end the process
+  pool.on('connect', (client) => client.on('error', () => {}));
   await requirePostgres15(pool, options.url).catch(async (error: unknown) => {
     await pool.end();
     throw error;
@@ -100,7 +102,7 @@ function wrap(kind: Database['kind'], root: Kysely<EngineTables>): Database {
   let closed: Promise<void> | undefined;
   return {
     kind,
-    db: root.withPlugin(new RefusePlugin(refuse)),
+    db: refuseInside(root.withPlugin(new RefusePlugin(refuse)), refuse),
     transaction: (work) => begin(work, false),
     snapshot: (work) => begin(work, true),
     close: () => {
@@ -108,6 +110,19 @@ function wrap(kind: Database['kind'], root: Kysely<EngineTables>): Database {
       return closed;
     },
   };
+}
+
+/** Its transactions and connections would not pass the plugin before they wait for the session. */
+function refuseInside(db: Kysely<EngineTables>, refuse: () => void): Kysely<EngineTables> {
+  for (const name of ['transaction', 'startTransaction', 'connection'] as const) {
+    Object.defineProperty(db, name, {
+      value: () => {
+        refuse();
+        return Reflect.apply(Kysely.prototype[name], db, []);
+      },
+    });
+  }
+  return db;
 }
 
 class RefusePlugin implements KyselyPlugin {

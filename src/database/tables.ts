@@ -67,6 +67,8 @@ export interface EngineTables {
     event_id: string;
     account_id: string;
     name: string;
+    /** Of the event before it. */
+    position: number;
     reason: string;
     parked_at: Generated<Date>;
   };

@@ -45,12 +45,16 @@ export function toClientResult(result: ExecutionResult, report: ErrorReport): Ex
     : { ...result, errors: result.errors.map((error) => toClientError(error, report)) };
 }
 
-/** GraphQL wraps what a resolver or a scalar throws, sometimes more than once. */
+/**
+ * GraphQL wraps what a resolver or a scalar throws, sometimes more than once. A TypeError by which a scalar refuses its input
+ * is the client's affair and stays wrapped; one that a field threw is wrapped with the field's path, and is a bug.
+ */
 function rootCause(error: unknown): unknown {
   let cause = error;
   while (cause instanceof GraphQLError) {
     const inner: unknown = cause.originalError ?? cause.cause;
-    if (inner === undefined || inner === null || inner instanceof TypeError) return cause;
+    if (inner === undefined || inner === null) return cause;
+    if (inner instanceof TypeError && cause.path === undefined) return cause;
     cause = inner;
   }
   return cause;

@@ -16,7 +16,7 @@ import type { EventRecord } from '../outbox/read.ts';
 import { createContext, type EngineServices } from './context.ts';
 import { pickOperation } from './operation.ts';
 import { StreamSource } from './subscription.ts';
-import { requireEventTypes } from './visible.ts';
+import { hidesNames, requireEventTypes } from './visible.ts';
 
 export interface SubscriptionSource {
   readonly schema: GraphQLSchema;
@@ -70,6 +70,7 @@ export function readSubscription(
     ...(operationName === undefined ? {} : { operationName }),
     variableValues: source.variables ?? {},
     contextValue: createContext(engine, { principal, requestId: 'subscribe' }),
+    hideSuggestions: hidesNames(principal),
   });
   if (isErrors(validated)) throw validated[0] ?? new EngineError('BAD_INPUT', 'the subscription can not be run');
   const stream = readStream(validated);

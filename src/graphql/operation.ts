@@ -27,25 +27,44 @@ export type Preparation = { readonly prepared: PreparedDocument } | { readonly e
 export const MAX_TOKENS = 2_000;
 /** Depth of selections, fragments spread out; more is refused. */
 export const MAX_DEPTH = 15;
-const CACHED_DOCUMENTS = 1_000;
+/** Fields of an operation, fragments spread out as often as they are named; more is refused. */
+export const MAX_FIELDS = 1_000;
+/** Aliases, directives and operations in a document; more is refused. */
+export const MAX_ALIASES = 30;
+export const MAX_DIRECTIVES = 50;
+export const MAX_OPERATIONS = 20;
 
-/** Parses and validates documents of one schema; the last 1,000 are remembered. */
-export type PrepareDocument = (source: string) => Preparation;
+/** Documents that are remembered, and the length of their texts together: a syntax tree takes some 30 times its text. */
+const CACHED_DOCUMENTS = 1_000;
+const CACHED_LENGTH = 2 * 1024 * 1024;
+
+/**
+ * Parses and validates documents of one schema. The last 1,000 that were valid are remembered.
+ * @param options.hidesNames whether messages keep to themselves which name of the schema may have been meant
+ * @default false
+ */
+export type PrepareDocument = (source: string, options?: { readonly hidesNames?: boolean }) => Preparation;
 
 export function createPrepareDocument(schema: GraphQLSchema): PrepareDocument {
   const known = new Map<string, Preparation>();
-  return (source) => {
+  let length = 0;
+  return (source, { hidesNames = false } = {}) => {
     const cached = known.get(source);
     if (cached) return cached;
-    const preparation = prepare(schema, source);
-    const oldest = known.size >= CACHED_DOCUMENTS ? known.keys().next().value : undefined;
-    if (oldest !== undefined) known.delete(oldest);
+    const preparation = prepare(schema, source, hidesNames);
+    if ('errors' in preparation) return preparation;
     known.set(source, preparation);
+    length += source.length;
+    for (const oldest of known.keys()) {
+      if (known.size <= CACHED_DOCUMENTS && length <= CACHED_LENGTH) break;
+      known.delete(oldest);
+      length -= oldest.length;
+    }
     return preparation;
   };
 }
 
-function prepare(schema: GraphQLSchema, source: string): Preparation {
+function prepare(schema: GraphQLSchema, source: string, hideSuggestions: boolean): Preparation {
   let document: DocumentNode;
   try {
     document = parse(source, { maxTokens: MAX_TOKENS });
@@ -53,8 +72,8 @@ function prepare(schema: GraphQLSchema, source: string): Preparation {
     if (error instanceof GraphQLError) return { errors: [withCode(error, 'GRAPHQL_PARSE_FAILED')] };
     throw error;
   }
-  const tooDeep = findTooDeep(document);
-  const errors = tooDeep ? [tooDeep] : validate(schema, document, specifiedRules, { maxErrors: 5 });
+  const tooLarge = findTooMany(document) ?? findTooLarge(document);
+  const errors = tooLarge ? [tooLarge] : validate(schema, document, specifiedRules, { maxErrors: 5, hideSuggestions });
   if (errors.length > 0) return { errors: errors.map((error) => withCode(error, 'GRAPHQL_VALIDATION_FAILED')) };
   const names = fieldNames(document);
   return {
@@ -77,41 +96,74 @@ function fieldNames(document: DocumentNode): ReadonlySet<string> {
   return names;
 }
 
+/** More of something than any honest document has. */
+function findTooMany(document: DocumentNode): GraphQLError | undefined {
+  const counts = { aliases: 0, directives: 0, operations: 0 };
+  visit(document, {
+    OperationDefinition: () => void counts.operations++,
+    Field: ({ alias }) => {
+      if (alias !== undefined) counts.aliases++;
+    },
+    Directive: () => void counts.directives++,
+  });
+  const limits = { aliases: MAX_ALIASES, directives: MAX_DIRECTIVES, operations: MAX_OPERATIONS };
+  for (const [what, limit] of Object.entries(limits) as [keyof typeof counts, number][]) {
+    if (counts[what] > limit)
+      return new GraphQLError(`the document has ${counts[what]} ${what}; at most ${limit} are accepted`);
+  }
+  return undefined;
+}
+
+interface Extent {
+  readonly depth: number;
+  readonly fields: number;
+}
+
+const NOTHING: Extent = { depth: 0, fields: 0 };
+
 /**
- * The first selection that lies too deep. Each fragment is measured once, however often it is spread, so that nested
- * spreads cost no more than their text; a fragment that spreads itself is left to the validation.
+ * The first operation that is nested too deep, or too large once its fragments are spread out. Each fragment is measured
+ * once, however often it is spread, so that nested spreads cost no more than their text; a fragment that spreads itself is
+ * left to the validation.
  */
-function findTooDeep(document: DocumentNode): GraphQLError | undefined {
+function findTooLarge(document: DocumentNode): GraphQLError | undefined {
   const fragments = new Map(
     document.definitions.flatMap((each) =>
       each.kind === Kind.FRAGMENT_DEFINITION ? [[each.name.value, each] as const] : [],
     ),
   );
-  const depths = new Map<string, number>();
+  const known = new Map<string, Extent>();
 
-  function depthOf(selectionSet: OperationDefinitionNode['selectionSet'] | undefined): number {
-    const depths = selectionSet?.selections.map((selection) => {
-      if (selection.kind === Kind.FIELD) return 1 + depthOf(selection.selectionSet);
-      return selection.kind === Kind.INLINE_FRAGMENT
-        ? depthOf(selection.selectionSet)
-        : depthOfFragment(selection.name.value);
-    });
-    return Math.max(0, ...(depths ?? []));
+  function extentOf(selectionSet: OperationDefinitionNode['selectionSet'] | undefined): Extent {
+    let { depth, fields } = NOTHING;
+    for (const selection of selectionSet?.selections ?? []) {
+      const isSpread = selection.kind === Kind.FRAGMENT_SPREAD;
+      const inner = isSpread ? extentOfFragment(selection.name.value) : extentOf(selection.selectionSet);
+      const own = selection.kind === Kind.FIELD ? 1 : 0;
+      depth = Math.max(depth, own + inner.depth);
+      fields += own + inner.fields;
+    }
+    return { depth, fields };
   }
 
-  function depthOfFragment(name: string): number {
-    const known = depths.get(name);
-    if (known !== undefined) return known;
-    depths.set(name, 0);
-    const depth = depthOf(fragments.get(name)?.selectionSet);
-    depths.set(name, depth);
-    return depth;
+  function extentOfFragment(name: string): Extent {
+    const measured = known.get(name);
+    if (measured !== undefined) return measured;
+    known.set(name, NOTHING);
+    const extent = extentOf(fragments.get(name)?.selectionSet);
+    known.set(name, extent);
+    return extent;
   }
 
-  const tooDeep = document.definitions.find(
-    (each) => each.kind === Kind.OPERATION_DEFINITION && depthOf(each.selectionSet) > MAX_DEPTH,
-  );
-  return tooDeep && new GraphQLError(`the selection is nested more than ${MAX_DEPTH} fields deep`, { nodes: tooDeep });
+  for (const each of document.definitions) {
+    if (each.kind !== Kind.OPERATION_DEFINITION) continue;
+    const { depth, fields } = extentOf(each.selectionSet);
+    if (depth > MAX_DEPTH)
+      return new GraphQLError(`the selection is nested more than ${MAX_DEPTH} fields deep`, { nodes: each });
+    if (fields > MAX_FIELDS)
+      return new GraphQLError(`the operation selects more than ${MAX_FIELDS} fields`, { nodes: each });
+  }
+  return undefined;
 }
 
 /** The operation to run, or undefined if the name does not pick exactly one. */

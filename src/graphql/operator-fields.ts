@@ -2,6 +2,7 @@ import { sql } from 'kysely';
 import { EngineError } from '../errors.ts';
 import { makeKey } from '../identity/key-format.ts';
 import { insertKey } from '../identity/keys.ts';
+import { ENGINE_SCOPES } from '../identity/principal.ts';
 import type { Tx } from '../outbox/transact.ts';
 import { newId } from '../runtime/id.ts';
 import type { EngineBuilder } from './builder.ts';
@@ -110,7 +111,7 @@ function addKeyChanges(builder: EngineBuilder): void {
 }
 
 function checkScopes(builder: EngineBuilder, { principal }: EngineContext, scopes: readonly string[]): string[] {
-  const known = registryOf(builder).scopes;
+  const known = new Set([...ENGINE_SCOPES, ...registryOf(builder).scopes]);
   if (scopes.length === 0) throw new EngineError('BAD_INPUT', '"scopes" needs at least one scope');
   for (const scope of scopes) {
     if (!known.has(scope))

@@ -15,3 +15,8 @@ export function requireEventTypes(registry: Registry, principal: Principal, filt
     }
   }
 }
+
+/** Whether messages must not say which name of the schema may have been meant: to guess by them is to read the schema. */
+export function hidesNames(principal: Principal): boolean {
+  return !principal.scopes.has('introspect');
+}

@@ -1,12 +1,11 @@
 import type { Duplex } from 'node:stream';
-import type { WebSocket as GraphqlSocket } from 'graphql-ws';
+import { CloseCode, type WebSocket as GraphqlSocket } from 'graphql-ws';
 import type { WebSocket } from 'ws';
 import type { Sink } from '../live/stream.ts';
+import { isTooDeep } from './request.ts';
 import { createSendQueue, type SendQueue } from './send-queue.ts';
 import type { EndStream } from './silent-iterator.ts';
 
-/** Operations that one socket may hold. */
-const MAX_OPERATIONS = 100;
 /** Messages a second, and how many may come at once. */
 const MESSAGE_RATE = 50;
 const MESSAGE_BURST = 200;
@@ -27,6 +26,7 @@ export class Connection {
   readonly #queue: SendQueue;
   readonly #streams = new Set<EndStream>();
   #isAlive = true;
+  #isClosing = false;
   #tokens = MESSAGE_BURST;
   #refilledAt = performance.now();
 
@@ -40,6 +40,7 @@ export class Connection {
     });
     raw.on('drain', () => this.#queue.drain());
     socket.on('pong', () => {
+      if (this.#isAlive) this.#spend(); // nobody asked for it
       this.#isAlive = true;
     });
     socket.on('ping', () => this.#spend());
@@ -55,28 +56,21 @@ export class Connection {
     };
   }
 
-  /** Whether one more operation may begin. */
-  mayOpen(): boolean {
-    return this.#streams.size < MAX_OPERATIONS;
-  }
-
-  /** Where the results of a subscription go: `end` tells graphql-ws that it is over. */
-  sinkFor(id: string, end: EndStream): Sink {
+  /** Where the results of a subscription go: `end` tells graphql-ws that it is over. Call `forget` when it is, whichever way. */
+  sinkFor(id: string, end: EndStream): { readonly sink: Sink; forget(): void } {
     const prefix = `{"id":${JSON.stringify(id)},"type":"next","payload":`;
-    let isOver = false;
-    const over: EndStream = (error) => {
-      isOver = true;
-      this.#streams.delete(over);
-      end(error);
-    };
-    this.#streams.add(over);
-    return {
+    this.#streams.add(end);
+    const sink: Sink = {
       next: ({ body }) => {
-        if (!isOver) this.#queue.push(`${prefix}${body}}`);
+        if (this.#streams.has(end)) this.#queue.push(`${prefix}${body}}`);
       },
       ready: () => this.#queue.ready(),
-      end: over,
+      end: (error) => {
+        this.#streams.delete(end);
+        end(error);
+      },
     };
+    return { sink, forget: () => void this.#streams.delete(end) };
   }
 
   /** Ends a socket that did not answer the last ping, pings the others. */
@@ -86,10 +80,16 @@ export class Connection {
     this.#isAlive = false;
   }
 
+  /** Ends its streams at once: the peer may take its time to answer the close, or never read it. */
   close(code: number, reason: string): void {
+    if (this.#isClosing) return;
+    this.#isClosing = true;
     if (code === SLOW_OR_FLOODING) this.#queue.close();
     else this.#queue.finish();
     this.#socket.close(code, reason);
+    // behind the closed queue: a "complete" would tell the client that there is nothing to come back for
+    for (const end of this.#streams) end();
+    this.#streams.clear();
   }
 
   terminate(): void {
@@ -111,10 +111,13 @@ export class Connection {
   }
 
   #receive(data: unknown, isBinary: boolean, receive: (text: string) => Promise<void>): void {
+    if (this.#isClosing) return;
     if (isBinary) this.close(UNSUPPORTED_DATA, 'Text only');
     if (isBinary || !this.#spend()) return;
+    const text = String(data);
+    if (isTooDeep(text)) this.close(CloseCode.BadRequest, 'Invalid message received');
     // a failure here is ours, the database's or the bus's: the client may come back
-    receive(String(data)).catch(() => this.close(TRY_AGAIN_LATER, 'Try again later'));
+    else receive(text).catch(() => this.close(TRY_AGAIN_LATER, 'Try again later'));
   }
 
   /** Takes one token; false if there is none, and the socket closes. */

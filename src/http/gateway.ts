@@ -5,6 +5,7 @@ import { type ErrorReport, toClientError, toClientResult } from '../graphql/clie
 import { createContext, type EngineServices } from '../graphql/context.ts';
 import { readSubscription } from '../graphql/execute-event.ts';
 import { type PrepareDocument, pickOperation } from '../graphql/operation.ts';
+import { hidesNames } from '../graphql/visible.ts';
 import type { KeyStore } from '../identity/keys.ts';
 import { fingerprint, type Principal } from '../identity/principal.ts';
 import type { Hub } from '../live/hub.ts';
@@ -74,7 +75,7 @@ export function createGateway(deps: GatewayDeps): Gateway {
     keys,
     observe,
     prepare(request, principal) {
-      const preparation = prepareDocument(request.query);
+      const preparation = prepareDocument(request.query, { hidesNames: hidesNames(principal) });
       if ('errors' in preparation) throw new RequestErrors(preparation.errors);
       const { document, introspects, readsHead } = preparation.prepared;
       if (introspects && !principal.scopes.has('introspect')) {
@@ -94,6 +95,7 @@ export function createGateway(deps: GatewayDeps): Gateway {
           document: operation.document,
           contextValue,
           variableValues: request.variables ?? {},
+          hideSuggestions: hidesNames(caller.principal),
           ...(request.operationName === undefined ? {} : { operationName: request.operationName }),
         });
         return toClientResult(result, reportOf(caller.requestId));

@@ -3,6 +3,7 @@ import { type ExecutionResult, GraphQLError, type GraphQLSchema } from 'graphql'
 import { createYoga, type Plugin, type YogaServerInstance } from 'graphql-yoga';
 import type { Caller, Gateway } from './gateway.ts';
 import { toOperationRequest } from './request.ts';
+import { statusOf } from './status.ts';
 
 /** What the server hands to yoga with each request; only the page of GraphiQL is served without a caller. */
 export interface HttpContext {
@@ -45,7 +46,8 @@ function answerByGateway(gateway: Gateway): Plugin<object, HttpContext> {
     async onParams({ params, request, setResult, context }) {
       const { caller } = context as HttpContext;
       if (caller === undefined) throw new Error('the server let a request pass without a caller');
-      setResult(await answer(gateway, { params, method: request.method, caller }));
+      const result = await answer(gateway, { params, method: request.method, caller });
+      setResult(withStatus(result, request.headers.get('accept') ?? ''));
     },
   };
 }
@@ -67,6 +69,26 @@ async function answer(gateway: Gateway, { params, method, caller }: Question): P
   } catch (error) {
     return { errors: gateway.report(error, caller.requestId) };
   }
+}
+
+/**
+ * Gives the errors of a request that could not be run their status, for yoga: 4xx or 5xx, but 200 for those who ask for the
+ * old media type `application/json` by name, as its clients expect.
+ * @see https://graphql.github.io/graphql-over-http/draft/#sec-Status-Codes
+ */
+function withStatus(result: ExecutionResult, accept: string): ExecutionResult {
+  if (result.errors === undefined || result.data !== undefined) return result;
+  const spec = accept.includes('application/json');
+  const errors = result.errors.map((error) => {
+    const http = error.extensions.http ?? { status: statusOf(error.extensions.code), spec };
+    return new GraphQLError(error.message, {
+      ...(error.nodes ? { nodes: error.nodes } : {}),
+      ...(error.source ? { source: error.source } : {}),
+      ...(error.positions ? { positions: error.positions } : {}),
+      extensions: { ...error.extensions, http },
+    });
+  });
+  return { ...result, errors };
 }
 
 function fault(status: number, message: string): ExecutionResult {

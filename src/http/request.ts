@@ -13,6 +13,8 @@ export interface OperationRequest {
 /** The largest request body, in bytes. */
 export const MAX_BODY_BYTES = 256 * 1024;
 const MAX_JSON_DEPTH = 32;
+/** JSON is UTF-8; a parameter that says so is accepted, another charset is not. */
+const JSON_TYPE = /^application\/json *(;(?! *charset *=)[^;]*|; *charset *= *"?utf-8"? *)*$/i;
 
 /** A fault of the HTTP request itself, with its status. */
 export class HttpFault extends Error {
@@ -31,24 +33,30 @@ export class HttpFault extends Error {
  * @throws HttpFault 415 for another type or encoding, 413 if it is too large (the rest is not read), 400 if it is no JSON
  */
 export async function readJsonBody(request: IncomingMessage): Promise<unknown> {
-  const type = (request.headers['content-type'] ?? '').split(';')[0]?.trim().toLowerCase();
-  if (type !== 'application/json')
-    throw new HttpFault(415, `expected "Content-Type: application/json", found "${(type ?? '').slice(0, 80)}"`);
+  const type = request.headers['content-type'] ?? '';
+  if (!JSON_TYPE.test(type))
+    throw new HttpFault(415, `expected "Content-Type: application/json" in UTF-8, found "${type.slice(0, 80)}"`);
   const encoding = request.headers['content-encoding'] ?? 'identity';
   if (encoding !== 'identity') throw new HttpFault(415, 'a compressed request body is not accepted; send it as it is');
   return parseJson(await readBody(request));
 }
 
+/** By its events: leaving a loop over the stream early would destroy the socket before the answer. */
 async function readBody(request: IncomingMessage): Promise<Buffer> {
+  if (Number(request.headers['content-length'] ?? 0) > MAX_BODY_BYTES) throw tooLarge();
   const chunks: Buffer[] = [];
   let bytes = 0;
-  if (Number(request.headers['content-length'] ?? 0) > MAX_BODY_BYTES) throw tooLarge();
-  for await (const chunk of request as AsyncIterable<Buffer>) {
-    bytes += chunk.length;
-    if (bytes > MAX_BODY_BYTES) throw tooLarge();
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks);
+  return new Promise((resolve, reject) => {
+    request.on('data', (chunk: Buffer) => {
+      bytes += chunk.length;
+      if (bytes <= MAX_BODY_BYTES) return void chunks.push(chunk);
+      request.pause();
+      reject(tooLarge());
+    });
+    request.once('end', () => resolve(Buffer.concat(chunks)));
+    request.once('error', reject);
+    request.once('close', () => reject(new HttpFault(400, 'the request broke off')));
+  });
 }
 
 function tooLarge(): HttpFault {
@@ -74,7 +82,7 @@ function parseJson(body: Buffer): unknown {
 }
 
 /** Counts brackets outside of strings, so that a hostile nesting never reaches a recursive parser or walker. */
-function isTooDeep(text: string): boolean {
+export function isTooDeep(text: string): boolean {
   let depth = 0;
   let isString = false;
   for (let at = 0; at < text.length; at++) {

@@ -19,7 +19,7 @@ export interface SendQueueOptions {
   readonly write: (texts: readonly string[]) => void;
   /** Bytes that the transport holds and has not sent. */
   readonly pendingBytes: () => number;
-  /** Called once, when more than 1 MiB is queued. */
+  /** Called once, when more than 1 MiB is queued that the transport does not take. */
   readonly onOverflow: () => void;
 }
 
@@ -63,6 +63,8 @@ export function createSendQueue({ write, pendingBytes, onOverflow }: SendQueueOp
       if (isClosed) return;
       queue.push(text);
       queued += text.length;
+      // a large answer, or many in one turn, are no reason to cut off a client that reads
+      if (queued > MAX_QUEUED) flush();
       if (queued > MAX_QUEUED) {
         this.close();
         onOverflow();

@@ -9,6 +9,7 @@ import type { Caller, Gateway } from './gateway.ts';
 import { createGraphqlHttp } from './graphql.ts';
 import { HttpFault, readIdempotencyKey, readJsonBody, requestIdOf, toOperationRequest } from './request.ts';
 import { type SseStream, serveSse } from './sse.ts';
+import { statusOf } from './status.ts';
 import { createWebSockets, type WebSockets } from './websocket.ts';
 
 export interface HttpServerOptions {
@@ -34,7 +35,7 @@ export interface HttpServer {
   /** Ends the sockets of a principal with 4403. */
   endSockets(principalId: string): void;
   /**
-   * Stops taking connections, asks WebSocket clients to come back (1012) spread over `drainMs`, lets requests finish,
+   * Stops taking connections, asks the clients of sockets (1012) and streams to come back, spread over half of `drainMs`, lets requests finish,
    * then ends what is left.
    */
   drain(drainMs: number): Promise<void>;
@@ -59,7 +60,8 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
   server.on('upgrade', (request, socket, head) => upgrade(request, { socket, head }, options, sockets));
 
   async function respond(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const { pathname } = new URL(request.url ?? '/', 'http://host');
+    const pathname = pathOf(request);
+    requireOneHost(request);
     for (const [name, value] of corsHeaders(request, options.corsOrigins)) response.setHeader(name, value);
     if (pathname === '/graphql' && options.servesGraphql) return serveGraphql(request, response);
     if (request.method !== 'GET' && request.method !== 'HEAD') return send(response, 405, 'method not allowed\n');
@@ -81,7 +83,9 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
       body === undefined ? undefined : (body as { extensions?: Record<string, unknown> } | null)?.extensions;
     const idempotencyKey = readIdempotencyKey(headerOf(request, 'idempotency-key'), given);
     const caller: Caller = { principal, requestId, idempotencyKey };
-    if (!wantsEventStream(request)) return serveByYoga(Object.assign(request, { body }), response, { caller });
+    // yoga refuses other methods
+    if (!wantsEventStream(request) || (body === undefined && request.method !== 'GET'))
+      return serveByYoga(Object.assign(request, { body }), response, { caller });
     await serveSse(
       options.gateway,
       { request, response, body: toOperationRequest(body ?? queryOf(request)), caller },
@@ -104,6 +108,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     const { status, errors } = describeFault(options.gateway, error, requestId);
     if (!request.complete) response.setHeader('connection', 'close');
     response.setHeader('content-type', 'application/json; charset=utf-8');
+    if (status === 405) response.setHeader('allow', 'POST');
     if (status === 401) response.setHeader('www-authenticate', 'Bearer');
     response.writeHead(status).end(JSON.stringify({ errors }));
   }
@@ -116,21 +121,24 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
   };
 }
 
-const STATUS: Readonly<Record<string, number>> = {
-  UNAUTHENTICATED: 401,
-  FORBIDDEN: 403,
-  RATE_LIMITED: 429,
-  TIMEOUT: 503,
-  UNAVAILABLE: 503,
-  CURSOR_PENDING: 503,
-  INTERNAL: 500,
-};
-
 function describeFault(gateway: Gateway, error: unknown, requestId: string) {
   if (error instanceof HttpFault)
     return { status: error.status, errors: [{ message: error.message, extensions: { code: error.code } }] };
   const errors = gateway.report(error, requestId);
-  return { status: STATUS[String(errors[0]?.extensions.code)] ?? 400, errors };
+  return { status: statusOf(errors[0]?.extensions.code), errors };
+}
+
+/** @throws HttpFault 400 for a target that is no path, such as `//` */
+function pathOf(request: IncomingMessage): string {
+  const target = request.url ?? '/';
+  if (!URL.canParse(target, 'http://host')) throw new HttpFault(400, 'the request target is not a path');
+  return new URL(target, 'http://host').pathname;
+}
+
+/** Two hosts would be one to a proxy and the other here. @throws HttpFault 400 @see RFC 9112, section 3.2 */
+function requireOneHost({ rawHeaders }: IncomingMessage): void {
+  const hosts = rawHeaders.filter((name, at) => at % 2 === 0 && name.toLowerCase() === 'host');
+  if (hosts.length > 1) throw new HttpFault(400, 'the request has more than one Host header');
 }
 
 function wantsEventStream(request: IncomingMessage): boolean {
@@ -185,13 +193,25 @@ function upgrade(
   sockets: WebSockets,
 ): void {
   socket.on('error', () => {}); // its close is seen by whoever holds it
-  const { pathname } = new URL(request.url ?? '/', 'http://host');
-  if (pathname !== '/graphql' || !options.servesGraphql) refuse(socket, '404 Not Found');
-  else if (!isAllowedOrigin(request, options.corsOrigins)) refuse(socket, '403 Forbidden');
-  else sockets.upgrade(request, socket, head);
+  const status = upgradeFault(request, options);
+  if (status === undefined) sockets.upgrade(request, socket, head);
+  else refuse(socket, status);
 }
 
+/** The status line of a refusal; undefined for an upgrade that may go on. */
+function upgradeFault(request: IncomingMessage, { servesGraphql, corsOrigins }: HttpServerOptions): string | undefined {
+  try {
+    requireOneHost(request);
+    if (pathOf(request) !== '/graphql' || !servesGraphql) return '404 Not Found';
+    return isAllowedOrigin(request, corsOrigins) ? undefined : '403 Forbidden';
+  } catch {
+    return '400 Bad Request';
+  }
+}
+
+/** An upgraded socket is nobody's: without the destroy, a peer that never closes would keep it, and the stop, for ever. */
 function refuse(socket: Duplex, status: string): void {
+  socket.once('finish', () => socket.destroy());
   socket.end(`HTTP/1.1 ${status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n`);
 }
 
@@ -227,12 +247,12 @@ const SERVICE_RESTART = 1012;
 async function drain({ server, sockets, streams, drainMs }: Drain): Promise<void> {
   const closed = new Promise<void>((resolve) => server.close(() => resolve()));
   server.closeIdleConnections();
-  for (const stream of streams) stream.close();
-  const open = [...sockets.connections()];
+  const open = [
+    ...[...streams].map((stream) => () => stream.close()),
+    ...[...sockets.connections()].map((connection) => () => connection.close(SERVICE_RESTART, 'Service restart')),
+  ];
   // spread over half the time, so that they do not all come back at once
-  const timers = open.map((connection, at) =>
-    setTimeout(() => connection.close(SERVICE_RESTART, 'Service restart'), (at / open.length) * (drainMs / 2)),
-  );
+  const timers = open.map((close, at) => setTimeout(close, (at / open.length) * (drainMs / 2)));
   const deadline = new Promise<void>((resolve) => timers.push(setTimeout(resolve, drainMs)));
   await Promise.race([closed, deadline]);
   for (const timer of timers) clearTimeout(timer);

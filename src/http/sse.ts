@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { EngineError } from '../errors.ts';
 import type { Frame, Sink } from '../live/stream.ts';
 import type { Caller, Gateway, Operation } from './gateway.ts';
-import type { OperationRequest } from './request.ts';
+import { HttpFault, type OperationRequest } from './request.ts';
 import { createSendQueue, type SendQueue } from './send-queue.ts';
 
 /** An open SSE response, for the drain. */
@@ -30,6 +30,7 @@ const PING_EVERY_MS = 12_000;
 export async function serveSse(gateway: Gateway, sse: SseRequest, open: Set<SseStream>): Promise<void> {
   const { body, caller } = sse;
   const operation = gateway.prepare(body, caller.principal);
+  if (operation.kind === 'mutation' && sse.request.method === 'GET') throw new HttpFault(405, 'a mutation needs POST');
   if (operation.kind === 'subscription') return serveSubscription(gateway, operation, sse, open);
   const result = await gateway.run(operation, body, caller);
   start(sse.response);

@@ -14,6 +14,8 @@ import { SilentIterator } from './silent-iterator.ts';
 
 /** The largest message from a client, in bytes: a larger one closes with 1009. */
 export const MAX_MESSAGE_BYTES = 100 * 1024;
+/** Operations that one socket may hold, of any kind. */
+const MAX_OPERATIONS = 100;
 const INIT_TIMEOUT_MS = 3_000;
 const PING_EVERY_MS = 12_000;
 
@@ -112,9 +114,15 @@ function createProtocol(gateway: Gateway): Server<Extra> {
         throw error;
       }
     },
-    onSubscribe({ extra }, id, payload) {
+    onSubscribe({ extra, subscriptions }, id, payload) {
       const requestId = newId('req');
       try {
+        // this one is counted already
+        if (Object.keys(subscriptions).length > MAX_OPERATIONS)
+          throw new EngineError(
+            'RATE_LIMITED',
+            `a socket holds at most ${MAX_OPERATIONS} operations; open another socket`,
+          );
         return toArguments(gateway, extra, { id, payload, requestId }) as never; // graphql-ws passes it through to subscribe and execute below
       } catch (error) {
         return gateway.report(error, requestId);
@@ -137,8 +145,6 @@ interface Subscribing {
 
 function toArguments(gateway: Gateway, { connection, principal }: Extra, { id, payload, requestId }: Subscribing) {
   if (principal === undefined) throw new EngineError('UNAUTHENTICATED', 'send connection_init with an API key first');
-  if (!connection.mayOpen())
-    throw new EngineError('RATE_LIMITED', 'a socket holds at most 100 operations; open another socket');
   const request = toOperationRequest(payload);
   const operation = gateway.prepare(request, principal);
   const idempotencyKey = readIdempotencyKey(undefined, request.extensions);
@@ -155,9 +161,19 @@ function watch(
   gateway: Gateway,
   { connection, id, request, operation, principal, requestId }: OperationContext,
 ): AsyncGenerator<never> {
-  return new SilentIterator((end) => {
-    const sink = connection.sinkFor(id, end);
-    return gateway.watch(operation, request, { principal, requestId, idempotencyKey: undefined }, { sink });
+  return new SilentIterator(async (end) => {
+    const { sink, forget } = connection.sinkFor(id, end);
+    try {
+      const caller = { principal, requestId, idempotencyKey: undefined };
+      const detach = await gateway.watch(operation, request, caller, { sink });
+      return () => {
+        forget();
+        detach();
+      };
+    } catch (error) {
+      forget();
+      throw error;
+    }
   });
 }
 

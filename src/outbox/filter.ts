@@ -55,13 +55,24 @@ export function filterSql(
   filters: readonly EventFilter[],
 ): Expression<SqlBool> {
   return eb.and(
-    filters.flatMap(({ types, subjects, related, changed }) => [
-      ...(types ? [sql<SqlBool>`e.name = any(${types}::text[])`] : []),
-      ...(subjects ? [sql<SqlBool>`e.subject_id = any(${subjects}::text[])`] : []),
-      ...(related ? [sql<SqlBool>`e.related && ${related}::text[]`] : []),
-      ...(changed ? [sql<SqlBool>`e.changed && ${changed}::text[]`] : []),
-    ]),
+    filters
+      .map(storable)
+      .flatMap(({ types, subjects, related, changed }) => [
+        ...(types ? [sql<SqlBool>`e.name = any(${types}::text[])`] : []),
+        ...(subjects ? [sql<SqlBool>`e.subject_id = any(${subjects}::text[])`] : []),
+        ...(related ? [sql<SqlBool>`e.related && ${related}::text[]`] : []),
+        ...(changed ? [sql<SqlBool>`e.changed && ${changed}::text[]`] : []),
+      ]),
   );
+}
+
+/** Without values that no row can hold: Postgres refuses U+0000, and half a surrogate pair would turn into U+FFFD. */
+function storable(filter: EventFilter): EventFilter {
+  const parts = Object.entries(filter).map(([part, values]: [string, readonly string[] | undefined]) => [
+    part,
+    values?.filter((value) => value.isWellFormed() && !value.includes('\0')),
+  ]);
+  return Object.fromEntries(parts);
 }
 
 /** One text for equal filters, whatever the order and repetition of their values: for keys of shared work. */

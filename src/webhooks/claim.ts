@@ -24,6 +24,8 @@ export interface Claim {
 export interface ClaimLimits {
   /** Claims at most. */
   readonly limit: number;
+  /** How many of these are only for webhooks with nothing under way. */
+  readonly reserved: number;
   readonly leaseMs: number;
   /** Deliveries of one webhook that may be under way in all processes. */
   readonly webhookCap: number;
@@ -38,9 +40,9 @@ export interface ClaimLimits {
  * come in the order of their due times, then of the log; two processes never get the same.
  */
 export async function claimDeliveries({ db }: Database, limits: ClaimLimits): Promise<Claim[]> {
-  const { limit, leaseMs, webhookCap, accountCap, busy } = limits;
+  const { limit, reserved, leaseMs, webhookCap, accountCap, busy } = limits;
   const { rows } = await sql<ClaimRow>`
-    select * from fanfare.claim_deliveries(${limit}::int, ${leaseMs}::int * interval '1 ms', ${webhookCap}::int, ${accountCap}::int,
+    select * from fanfare.claim_deliveries(${limit}::int, ${reserved}::int, ${leaseMs}::int * interval '1 ms', ${webhookCap}::int, ${accountCap}::int,
       ${[...busy.keys()]}::text[], ${[...busy.values()]}::int[])
   `.execute(db);
   return rows.map(toClaim).sort((a, b) => a.position - b.position);

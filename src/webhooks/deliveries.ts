@@ -17,8 +17,12 @@ export type DeliveryRecord = Selectable<EngineTables['fanfare.delivery_record']>
 export async function pingWebhook(tx: Tx, webhookId: string): Promise<DeliveryRecord> {
   const webhook = await lockWebhook(tx, webhookId);
   requireSending(webhook);
-  const { rows } = await sql<{ now: Date }>`select date_trunc('milliseconds', fanfare.now()) as now`.execute(tx.db);
-  const now = rows[0]?.now ?? new Date();
+  const { now } = await tx.db
+    .selectFrom('fanfare.webhook')
+    .select(sql<Date>`date_trunc('milliseconds', fanfare.now())`.as('now'))
+    .where('account_id', '=', tx.accountId)
+    .where('id', '=', webhookId)
+    .executeTakeFirstOrThrow();
   const id = newId('dlv', now.getTime());
   const body = JSON.stringify({ type: 'fanfare.ping', timestamp: now.toISOString(), data: { webhookId } });
   await tx.db.insertInto('fanfare.body').values({ seq: 0, key: id, occurred_at: now, body }).execute();

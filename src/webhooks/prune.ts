@@ -55,6 +55,11 @@ async function dropOld(database: Database, parent: string, days: number): Promis
   `.execute(database.db);
   const dropped: string[] = [];
   for (const { name } of rows) if (await dropUnlocked(database, name)) dropped.push(name);
+  // where rows of days without a partition went
+  await sql`
+    delete from ${sql.id('fanfare', `${parent}_default`)}
+    where ${sql.id(parent === 'body' ? 'occurred_at' : 'born_at')} < fanfare.now() - ${days}::int * interval '1 day'
+  `.execute(database.db);
   return dropped;
 }
 

@@ -69,8 +69,9 @@ export function readDocuments(reader: DocumentReader, webhook: Webhook): Webhook
     );
     return { documentOf: (name) => byType.get(name) ?? missing(name) };
   } catch (error) {
-    if (error instanceof DocumentInvalid || error instanceof EngineError) return { fault: error.message };
-    throw error;
+    const isTold = error instanceof DocumentInvalid || error instanceof EngineError;
+    // whatever it is, it must not hold up the webhooks beside this one
+    return { fault: isTold ? error.message : 'its document could not be read: internal error' };
   }
 }
 

@@ -1,5 +1,5 @@
-import type { PrepareDeps } from './prepare.ts';
 import { readDocuments } from './render.ts';
+import type { PrepareDeps } from './render-bodies.ts';
 import { SealError } from './seal.ts';
 import { readSealedSecrets } from './secrets.ts';
 import type { Webhook } from './webhook.ts';

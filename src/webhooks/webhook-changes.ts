@@ -1,14 +1,14 @@
 import type { EngineTables } from '../database/tables.ts';
-import { EngineError } from '../errors.ts';
 import { EVENT_TYPE } from '../graphql/base-types.ts';
 import type { EngineContext } from '../graphql/context.ts';
 import { resolveCursor } from '../outbox/place.ts';
 import type { Tx } from '../outbox/transact.ts';
 import { VersionConflict } from '../outbox/version-conflict.ts';
-import { CALLBACK_REFUSAL_REASONS } from './callback-url.ts';
 import { type CheckedSelection, checkSelection, type GrantRequest } from './grants.ts';
 import type { FieldServices, WebhookBuilder } from './graphql.ts';
-import { CallbackRefused, type DocumentFault, DocumentInvalid } from './refusals.ts';
+import { checkLabels } from './labels.ts';
+import { declareRefusals } from './refusal-fields.ts';
+import { CallbackRefused, DocumentInvalid } from './refusals.ts';
 import {
   createWebhook,
   deleteWebhook,
@@ -37,30 +37,6 @@ export function addWebhookChanges(builder: WebhookBuilder, parts: Parts): void {
   addStatusChanges(builder, parts);
   addDelete(builder);
   addRotation(builder, parts);
-}
-
-function declareRefusals(builder: WebhookBuilder): void {
-  const reason = builder.enumType('CallbackRefusalReason', {
-    description: 'New values may be added: keep a default branch.',
-    values: CALLBACK_REFUSAL_REASONS,
-  });
-  const fault = builder.objectRef<DocumentFault>('DocumentFault');
-  fault.implement({
-    description: 'One fault of a document.',
-    fields: (t) => ({
-      message: t.exposeString('message'),
-      line: t.exposeInt('line', { nullable: true, description: 'From 1; null if it is no one place.' }),
-      column: t.exposeInt('column', { nullable: true, description: 'From 1.' }),
-    }),
-  });
-  builder.refusal(CallbackRefused, {
-    description: 'The callback URL may not be called.',
-    fields: (t) => ({ reason: t.expose('reason', { type: reason }) }),
-  });
-  builder.refusal(DocumentInvalid, {
-    description: 'The document is not one subscription that the schema can run.',
-    fields: (t) => ({ errors: t.field({ type: [fault], resolve: ({ errors }) => [...errors] }) }),
-  });
 }
 
 const SELECTION_HELP = {
@@ -101,7 +77,7 @@ function addCreate(builder: WebhookBuilder, { webhook, services }: Parts): void 
         const { startAfter } = given;
         const position = startAfter ? await resolveCursor(context.engine, context.accountId, startAfter) : undefined;
         await checkUrl(services, given.url);
-        return { selection, startAfter: position, ...checkTexts(given) };
+        return { selection, startAfter: position, ...checkLabels(given) };
       },
       run: (tx, { input: { url } }, { principal }, { description = '', metadata = {}, ...prepared }) =>
         createWebhook(tx, services.sealer, { ...prepared, url, description, metadata, creator: principal }),
@@ -134,7 +110,7 @@ function addUpdate(builder: WebhookBuilder, { webhook, services }: Parts): void 
       refusals: [CallbackRefused, DocumentInvalid, VersionConflict],
       prepare: async ({ input: { url, ...given } }) => {
         if (url) await checkUrl(services, url);
-        return { url: url ?? undefined, ...checkTexts(given) };
+        return { url: url ?? undefined, ...checkLabels(given) };
       },
       run: async (tx, { input: { id, expectedVersion, ...given } }, context, prepared) => {
         const decide = (before: Webhook): WebhookChanges => {
@@ -231,32 +207,4 @@ function select(services: FieldServices, context: Context, request: GrantRequest
 async function checkUrl({ guard }: FieldServices, url: string): Promise<void> {
   const checked = await guard.check(url);
   if (!checked.ok) throw new CallbackRefused(checked.reason);
-}
-
-const MAX_DESCRIPTION = 500;
-const MAX_METADATA_BYTES = 4_096;
-
-interface Texts {
-  readonly description?: string | null | undefined;
-  readonly metadata?: unknown;
-}
-
-function checkTexts({ description, metadata }: Texts) {
-  if (description && description.length > MAX_DESCRIPTION) {
-    throw new EngineError(
-      'BAD_INPUT',
-      `"description" has ${description.length} characters; at most ${MAX_DESCRIPTION} are allowed`,
-    );
-  }
-  return { description: description ?? undefined, metadata: checkMetadata(metadata) };
-}
-
-function checkMetadata(value: unknown): Readonly<Record<string, unknown>> | undefined {
-  if (value === null || value === undefined) return undefined;
-  if (typeof value !== 'object' || Array.isArray(value))
-    throw new EngineError('BAD_INPUT', '"metadata" must be an object');
-  if (Buffer.byteLength(JSON.stringify(value)) > MAX_METADATA_BYTES) {
-    throw new EngineError('BAD_INPUT', `"metadata" is over ${MAX_METADATA_BYTES} bytes`);
-  }
-  return value as Record<string, unknown>; // an object that is no array, as JSON has it
 }

@@ -6,9 +6,10 @@ import type { Sender } from './attempt.ts';
 import { type Claim, claimDeliveries } from './claim.ts';
 import { type Delivered, deliver } from './deliver.ts';
 import { parkWebhooks } from './health.ts';
-import { type PrepareDeps, prepareDeliveries, type ReadyDelivery } from './prepare.ts';
+import { prepareDeliveries, type ReadyDelivery } from './prepare.ts';
 import { createRecorder } from './recorder.ts';
 import { backfillWebhooks } from './registration.ts';
+import type { PrepareDeps } from './render-bodies.ts';
 import { reviewParked } from './review.ts';
 import type { Sealer } from './seal.ts';
 import { resealSecrets } from './secrets.ts';
@@ -20,11 +21,11 @@ export interface WebhookWorkerDeps {
   readonly sender: Pick<Sender, 'send'>;
   readonly sealer: Sealer;
   readonly observe: Observe;
-  /** Attempts under way in this process. @default 500 */
+  /** Attempts under way in this process; the last quarter is for webhooks with nothing under way. @default 500 */
   readonly maxInFlight?: number;
   /** Attempts under way to one webhook, in all processes. @default 8 */
   readonly webhookCap?: number;
-  /** Attempts under way for one account, in this process. @default 200 */
+  /** The same for one account, in this process. @default 200 */
   readonly accountCap?: number;
   /** Above the sender's deadline. @default 30_000 (ms) */
   readonly leaseMs?: number;
@@ -85,7 +86,8 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
     const limit = maxInFlight - underWay.size;
     if (limit <= 0) return 'idle'; // the end of an attempt wakes the loop
     const claimedAtMs = performance.now();
-    const claims = await claimDeliveries(database, { limit, leaseMs, webhookCap, accountCap, busy });
+    const reserved = Math.floor(maxInFlight / 4);
+    const claims = await claimDeliveries(database, { limit, reserved, leaseMs, webhookCap, accountCap, busy });
     if (claims.length > 0) await begin(claims, claimedAtMs + leaseMs - attemptMs);
     return looked > 0 || claims.length > 0 ? 'more' : 'idle';
   }

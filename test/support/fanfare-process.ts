@@ -49,7 +49,9 @@ export async function startFanfare(env: Readonly<Record<string, string>>): Promi
 }
 
 /** Starts a server that is expected to refuse; resolves with its exit code and output. */
-export async function startRefused(env: Readonly<Record<string, string>>): Promise<{ code: number | null; output: string }> {
+export async function startRefused(
+  env: Readonly<Record<string, string>>,
+): Promise<{ code: number | null; output: string }> {
   const { output, exited } = await spawnFanfare(env);
   const code = await exited;
   return { code, output: output() };

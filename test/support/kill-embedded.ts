@@ -90,7 +90,10 @@ async function compareWithLog(server: FanfareProcess, key: string, ledger: reado
   expect(new Set(created).size).toBe(created.length);
   for (let at = 0; at < ledger.length; at += 100) {
     const ids = ledger.slice(at, at + 100).map(({ id }) => id);
-    const { data } = await post({ url: server.url, key }, { query: 'query ($ids: [ID!]!) { nodes(ids: $ids) { id } }', variables: { ids } });
+    const { data } = await post(
+      { url: server.url, key },
+      { query: 'query ($ids: [ID!]!) { nodes(ids: $ids) { id } }', variables: { ids } },
+    );
     expect(data.nodes).toEqual(ids.map((id) => ({ id })));
   }
 }

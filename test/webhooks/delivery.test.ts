@@ -146,7 +146,10 @@ describe.each(['postgres', 'pglite'] as const)('a delivery on %s', (kind) => {
   it('waits while its webhook is paused, then goes out in the order of the log', async () => {
     const { id, received } = await hook();
     const change = (name: string) =>
-      run(`mutation ($id: ID!) { ${name}(id: $id) { ... on Node { id } __typename } }`.replace('... on Node { id } ', ''), { id });
+      run(
+        `mutation ($id: ID!) { ${name}(id: $id) { ... on Node { id } __typename } }`.replace('... on Node { id } ', ''),
+        { id },
+      );
     await change('webhookPause');
     const texts = Array.from({ length: 20 }, (_, n) => `waiting ${n}`);
     await write(...texts);
@@ -240,6 +243,34 @@ describe.each(['postgres', 'pglite'] as const)('a delivery on %s', (kind) => {
       accountId,
     });
     expect(code).toBe('CONFLICT');
+  });
+
+  it('that was not attempted yet is rendered by what its webhook asks for then, and cancelled if it asks no more', async () => {
+    const { id, received } = await hook({ query: 'subscription { events { id } }' });
+    await run('mutation ($id: ID!) { webhookPause(id: $id) { __typename } }', { id });
+    const { id: noteId } = await engine.writeNote('kept', accountId);
+    await write('dropped');
+    const query = `subscription ($ids: [ID!]) { events(filter: { subjects: $ids }) { ... on NoteWritten { note { text } } } }`;
+    await run('mutation ($input: WebhookUpdateInput!) { webhookUpdate(input: $input) { __typename } }', {
+      input: { id, query, variables: { ids: [noteId] } },
+    });
+    await run('mutation ($id: ID!) { webhookResume(id: $id) { __typename } }', { id });
+    await workOff(engine.createWorker());
+    expect(textsOf(received())).toEqual(['kept']);
+    expect((await deliveries()).map(({ status }) => status).sort()).toEqual(['CANCELLED', 'SUCCEEDED']);
+  });
+
+  it('goes to no address that became forbidden after the registration', async () => {
+    const { id } = await hook();
+    await sql`update fanfare.webhook set url = 'https://inward.fanfare-test.com/' where id = ${id}`.execute(
+      engine.services.database.db,
+    );
+    await write('inward');
+    await workOff(engine.createWorker());
+    expect(await one()).toMatchObject({
+      status: 'PENDING',
+      attempts: [{ errorClass: 'ADDRESS_REFUSED', statusCode: null }],
+    });
   });
 
   it('shares one body with the webhooks that ask for the same under the same grants', async () => {

@@ -1,5 +1,6 @@
 import { sql } from 'kysely';
 import { expect } from 'vitest';
+import { migrate } from '../../src/database/migrate.ts';
 import { EngineError } from '../../src/errors.ts';
 import type { EventRecord } from '../../src/outbox/read.ts';
 import { createAddressPolicy } from '../../src/webhooks/addresses.ts';
@@ -11,8 +12,7 @@ import { createSealer } from '../../src/webhooks/seal.ts';
 import { createWebhookWorker, type WebhookWorker, type WebhookWorkerDeps } from '../../src/webhooks/worker.ts';
 import { type DnsServer, openDnsServer } from '../support/dns-server.ts';
 import { openTestEngine, type RunOptions, type TestEngine } from '../support/engine.ts';
-import { domain, noteWritten } from '../support/toy-domain.ts';
-import { up as makeNotes } from '../support/toy-migrations/0001_note.ts';
+import { domain, noteWritten, toyMigrations } from '../support/toy-domain.ts';
 
 /** What seals secrets in these tests. */
 export const sealer = createSealer({ key: new Uint8Array(32).fill(7) });
@@ -61,7 +61,10 @@ export interface WebhookEngine extends TestEngine {
   createWorker(options?: Partial<WebhookWorkerDeps>): WebhookWorker;
   readonly seen: Record<string, unknown>[];
   /** Makes a webhook, which must succeed. */
-  createWebhook(input: Readonly<Record<string, unknown>>, options?: RunOptions): Promise<{ id: string; secret: string }>;
+  createWebhook(
+    input: Readonly<Record<string, unknown>>,
+    options?: RunOptions,
+  ): Promise<{ id: string; secret: string }>;
   /** Emits `note.written` in a change of its own. */
   writeNote(text: string, accountId?: string): Promise<{ id: string; cursor: string }>;
   advanceClock(ms: number): Promise<void>;
@@ -106,7 +109,7 @@ export async function openWebhookEngine(kind: 'postgres' | 'pglite'): Promise<We
     resolver: createResolver({ servers: [dns.address] }),
     now: Date.now,
   });
-  const engine = await openTestEngine({ kind, domain, prepare: ({ db }) => makeNotes(db) });
+  const engine = await openTestEngine({ kind, domain, prepare: (database) => migrate(database, toyMigrations) });
   const sender = createSender({ guard, version: '0.0.0', deadlineMs: 3_000 });
   const seen: Record<string, unknown>[] = [];
   return {

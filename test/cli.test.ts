@@ -1,0 +1,249 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, inject, onTestFinished, test } from 'vitest';
+import { domain } from '#domain';
+import { bannerText } from '../src/banner.ts';
+import { readConfig } from '../src/config.ts';
+import { makeKey, parseKey } from '../src/identity/key-format.ts';
+import { type Backend, startApp, type TestApp } from './support/app.ts';
+import { eventually } from './support/eventually.ts';
+import { startFanfare } from './support/fanfare-process.ts';
+
+const BIN = fileURLToPath(new URL('../bin/fanfare.js', import.meta.url));
+
+describe('fanfare watch', () => {
+  let app: TestApp;
+  let env: Record<string, string>;
+
+  beforeAll(async () => {
+    app = await startApp({ backend: 'embedded', domain });
+    env = { PORT: String(app.app.port), ADMIN_API_KEY: app.key };
+  });
+  afterAll(() => app?.stop());
+
+  test('prints each event as one line of JSON, and ends with 0 at Ctrl-C', async () => {
+    const watching = start(['watch'], env);
+    await watching.untilSays('connected');
+    await createProduct(app, 'tea');
+    const [event] = await watching.untilPrints(1);
+    expect(event).toMatchObject({
+      __typename: 'ProductCreated',
+      name: 'product.created',
+      position: expect.any(String),
+    });
+    watching.child.kill('SIGINT');
+    expect(await watching.code).toBe(0);
+    expect(watching.said()).toContain(`--after ${event?.cursor}`);
+  });
+
+  test('goes on behind a cursor, with the events of some types only', async () => {
+    const { data } = await app.post('{ head }');
+    await createProduct(app, 'salt', 5);
+    const watching = start(['watch', '--after', data.head, '--filter', 'product.created'], env);
+    expect(await watching.untilPrints(1)).toMatchObject([{ name: 'product.created' }]);
+    watching.child.kill('SIGTERM');
+    expect(await watching.code).toBe(0);
+  });
+
+  test('prints all facts of one field, without the way to what is current', async () => {
+    const { data } = await app.post('{ head }');
+    await createProduct(app, 'rice');
+    const watching = start(['watch', 'productCreated', '--after', data.head], env);
+    const [event] = await watching.untilPrints(1);
+    watching.child.kill('SIGINT');
+    expect(event).toMatchObject({
+      type: 'PRODUCT_CREATED',
+      product: { sku: 'rice', price: { amount: '4.50', currency: 'GBP' } },
+    });
+    expect(Object.keys(event ?? {}).filter((name) => name.startsWith('current'))).toEqual([]);
+    expect(await watching.code).toBe(0);
+  });
+
+  test('takes a document of its own', async () => {
+    const { data } = await app.post('{ head }');
+    await createProduct(app, 'oats');
+    const file = join(inject('run').scratchDir, 'own.graphql');
+    await writeFile(file, 'subscription ($after: String) { productCreated(after: $after) { product { sku } } }');
+    const watching = start(['watch', '--query', file, '--after', data.head], env);
+    expect(await watching.untilPrints(1)).toEqual([{ product: { sku: 'oats' } }]);
+    watching.child.kill('SIGINT');
+    expect(await watching.code).toBe(0);
+  });
+
+  test('says that the server is gone', async () => {
+    const watching = start(['watch', '--url', 'http://127.0.0.1:1', '--key', app.key], {});
+    await watching.untilSays('interrupted: the server can not be reached');
+    watching.child.kill('SIGINT');
+    expect(await watching.code).toBe(0);
+  });
+
+  test.each([
+    [['watch', 'orderPlacd'], 1, 'did you mean "orderPlaced"?'],
+    [['watch', '--after', 'made-up'], 1, 'not a cursor that this server gave out'],
+    [['watch', '--key', 'ff_wrong'], 1, 'the key is missing, wrong, expired or revoked'],
+    [['watch', '--filter', 'STOCK_CHANGD'], 1, 'STOCK_CHANGED'],
+    [['watch', '--query', '/nowhere.graphql'], 1, "/nowhere.graphql can't be read"],
+  ])('%j ends with %i', async (args, code, message) => {
+    const run = start(args, env);
+    expect(await run.code).toBe(code);
+    expect(run.said().trim().split('\n').at(-1)).toContain(message);
+    expect(await run.untilPrints(0)).toEqual([]);
+  });
+});
+
+describe('fanfare', () => {
+  test.each([
+    [['wacth'], 'there is no command "wacth"; did you mean "watch"?'],
+    [['watch', '--afer', 'x'], 'there is no option --afer; did you mean "--after"?'],
+    [['watch', '--url'], '--url needs a value'],
+    [['watch', '--url', 'localhost:4000'], 'expected http://host:port'],
+    [['watch', 'orderPlaced', '--filter', 'X'], 'one of FIELD, --filter and --query'],
+    [['key', 'old'], 'expected "fanfare key new", found "old"'],
+    [['version', 'now'], 'nothing to do with "now"'],
+  ])('%j is not understood, and ends with 2', async (args, message) => {
+    const run = start(args, { ADMIN_API_KEY: 'x' });
+    expect(await run.code).toBe(2);
+    expect(run.said()).toContain(message);
+    expect(run.said().trim().split('\n')).toHaveLength(1);
+  });
+
+  test('says what is missing where it finds no key', async () => {
+    const run = start(['watch'], { DATA_DIR: '/nowhere' });
+    expect(await run.code).toBe(1);
+    expect(run.said()).toContain('/nowhere/admin-key');
+  });
+
+  test('makes keys that the server takes', async () => {
+    expect(parseKey((await printed(['key', 'new'])).trim())).toBeDefined();
+    const secretsKey = (await printed(['secrets-key'])).trim();
+    expect(() => config({ SECRETS_KEY: secretsKey, DATABASE_URL: 'postgres://localhost/x' })).not.toThrow();
+  });
+
+  test('prints its version and its help', async () => {
+    expect(await printed(['--version'])).toMatch(/^\d+\.\d+\.\d+\n$/);
+    expect(await printed([])).toContain('fanfare watch');
+    expect(await printed(['watch', '--help'])).toContain('--after CURSOR');
+  });
+});
+
+describe.each<Backend>(['embedded', 'postgres', 'postgres and redis'])('fanfare epoch new, %s', (backend) => {
+  test('refuses while a server runs, then makes old cursors fail', async () => {
+    const app = await startApp({ backend, domain });
+    onTestFinished(app.stop);
+    const { data } = await app.post('{ head }');
+    const refused = start(['epoch', 'new'], app.env);
+    expect(await refused.code).toBe(1);
+    expect(refused.said()).toMatch(/another process|stop all of them/);
+
+    await app.app.stop();
+    expect(await printed(['epoch', 'new'], app.env)).toMatch(/^[0-9a-f]{16}\n$/);
+
+    const again = await startFanfare({ ...app.env, PORT: '0' });
+    const run = start(['watch', '--url', again.url, '--key', app.key, '--after', data.head], {});
+    expect(await run.code).toBe(1);
+    expect(run.said()).toContain('before the log was restored');
+    await again.stop();
+  });
+});
+
+test('refuses a new epoch where there is no installation, and makes no folder', async () => {
+  const dataDir = join(inject('run').scratchDir, 'no-such-installation');
+  const run = start(['epoch', 'new'], { DATA_DIR: dataDir });
+  expect(await run.code).toBe(1);
+  expect(run.said()).toContain(`no embedded database in ${dataDir}`);
+});
+
+describe('the banner', () => {
+  const key = makeKey();
+  const servers = { DATABASE_URL: 'postgres://u:hidden@db/x', SECRETS_KEY: 'ab'.repeat(32) };
+
+  test.each([
+    ['embedded', {}, '.fanfare/admin-key', 'survives kill -9 of this process, not loss of power'],
+    ['one process on Postgres', { ...servers, ADMIN_API_KEY: key }, undefined, 'works alone on its database'],
+    ['many processes', { ...servers, REDIS_URL: 'redis://r', HOST: '::' }, undefined, 'Redis only speeds up delivery'],
+    [
+      'one role',
+      { ...servers, REDIS_URL: 'redis://r', ROLES: 'relay' },
+      undefined,
+      'serves relay on http://127.0.0.1:4000',
+    ],
+  ])('%s: fits a screen, says what holds, and shows no secret', (_name, env, adminKeyFile, promise) => {
+    const banner = bannerText({ config: config(env), port: 4000, adminKeyFile, adminKey: key });
+    const lines = banner.split('\n');
+    expect(lines.length).toBeLessThanOrEqual(24);
+    expect(lines.filter((line) => line.length > 100)).toEqual([]);
+    expect(banner).toContain(promise);
+    expect(banner).not.toContain(key);
+    expect(banner).not.toContain('hidden');
+  });
+
+  test('says that callbacks to loopback are allowed only where nobody decided it', () => {
+    const facts = { port: 4000, adminKeyFile: undefined, adminKey: key };
+    expect(bannerText({ ...facts, config: config({}) })).toContain('WEBHOOK_ALLOW_CIDRS');
+    expect(bannerText({ ...facts, config: config({ WEBHOOK_ALLOW_CIDRS: '' }) })).not.toContain('WEBHOOK_ALLOW_CIDRS');
+  });
+
+  test('prints a query that works as it stands', async () => {
+    const app = await startApp({ backend: 'embedded', domain });
+    onTestFinished(app.stop);
+    const banner = bannerText({ config: config({}), port: app.app.port, adminKeyFile: undefined, adminKey: app.key });
+    const [first = ''] = banner.split('  npx fanfare').map((part) => part.slice(part.indexOf('  curl')));
+    const shell = spawn('sh', ['-c', first], { env: { PATH: process.env['PATH'], ADMIN_API_KEY: app.key } });
+    expect(JSON.parse(await text(shell.stdout))).toMatchObject({ data: { head: expect.any(String) } });
+  });
+});
+
+function config(env: Record<string, string>) {
+  return readConfig(env, { describeKeyFault: () => undefined, nearest: () => undefined });
+}
+
+function start(args: readonly string[], env: Readonly<Record<string, string>>) {
+  const child = spawn(process.execPath, [BIN, ...args], { env: { PATH: process.env['PATH'], ...env } });
+  const output = collect(child);
+  const code = once(child, 'close').then(([ended]) => ended as number | null); // what 'close' gives
+  onTestFinished(async () => {
+    child.kill('SIGKILL');
+    await code;
+  });
+  const lines = () => output.out().split('\n').slice(0, -1);
+  return {
+    child,
+    code,
+    said: output.err,
+    untilSays: (words: string) => eventually(() => expect(output.err()).toContain(words)),
+    async untilPrints(count: number): Promise<Record<string, unknown>[]> {
+      await eventually(() => lines().length >= count);
+      return lines().map((line) => JSON.parse(line));
+    },
+  };
+}
+
+function collect(child: ChildProcess) {
+  let [out, err] = ['', ''];
+  child.stdout?.on('data', (chunk: Buffer) => (out += chunk));
+  child.stderr?.on('data', (chunk: Buffer) => (err += chunk));
+  return { out: () => out, err: () => err };
+}
+
+async function printed(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<string> {
+  const child = spawn(process.execPath, [BIN, ...args], {
+    env: { PATH: process.env['PATH'], ...env },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const [out] = await Promise.all([text(child.stdout), once(child, 'close')]);
+  expect(child.exitCode).toBe(0);
+  return out;
+}
+
+async function createProduct({ post }: TestApp, sku: string, stock = 0): Promise<void> {
+  const input = { sku, title: 'A thing', price: { amount: '4.50', currency: 'GBP' }, stock };
+  const { data } = await post(
+    'mutation ($input: ProductCreateInput!) { productCreate(input: $input) { __typename } }',
+    { input },
+  );
+  expect(data.productCreate.__typename).toBe('ProductCreateSuccess');
+}

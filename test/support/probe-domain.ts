@@ -1,0 +1,106 @@
+import { z } from 'zod';
+import { createBuilder, type Domain, defineDomain, defineEvent, id, snapshot } from '#engine';
+
+interface Tables {
+  note: { id: string; account_id: string; text: string };
+}
+
+/** What the probes have seen. */
+export interface Probes {
+  /** Executions of an event's selection that asked for `rendered`. */
+  renders: number;
+}
+
+export interface ProbeDomain {
+  readonly domain: Domain;
+  readonly probes: Probes;
+}
+
+/** The message that no client may ever see. */
+export const INNER_MESSAGE = 'relation "secret_table" does not exist';
+
+/**
+ * A domain on the toy domain's table (`toyMigrations`) by which tests look inside: `rendered` counts executions,
+ * `notesWrite` writes many events of any size in one change, `boom` fails in each way that a resolver can.
+ */
+export function createProbeDomain(): ProbeDomain {
+  const probes: Probes = { renders: 0 };
+  const NoteSnapshot = snapshot('NoteSnapshot', { noteId: id('Note'), text: z.string() });
+  const event = (name: string) =>
+    defineEvent(name, {
+      kind: 'fact',
+      version: 1,
+      subject: 'Note',
+      scope: name === 'note.hidden' ? 'notes:hidden' : 'notes:read',
+      payload: { note: NoteSnapshot, tag: id('Note').nullable() },
+      related: ['tag'],
+    });
+  const written = event('note.written');
+  const copied = event('note.copied');
+  const hidden = event('note.hidden');
+  const events = { written, copied, hidden };
+  const builder = createBuilder<Tables>().events([written, copied, hidden]);
+  const Note = builder.entity('Note', {
+    table: 'note',
+    scope: 'notes:read',
+    description: 'A note.',
+    fields: (t) => ({ text: t.exposeString('text') }),
+  });
+  for (const each of [written, copied]) {
+    builder.objectField(builder.event(each), 'rendered', (t) =>
+      t.int({
+        resolve: () => {
+          probes.renders++;
+          return 1;
+        },
+      }),
+    );
+  }
+  builder.queryField('boom', (t) =>
+    t.string({
+      scope: null,
+      args: { kind: t.arg.string({ required: true }) },
+      resolve: (_root, { kind }) => fail(kind),
+    }),
+  );
+  builder.mutationField('notesWrite', (t) =>
+    t.change({
+      scope: 'notes:write',
+      args: {
+        count: t.arg.int({ required: true }),
+        size: t.arg.int({ defaultValue: 10 }),
+        kind: t.arg.string({ defaultValue: 'written' }),
+        tag: t.arg.id(),
+        subjectId: t.arg.id(),
+      },
+      success: { ids: ['ID'] as never },
+      run: async (tx, { count, size, kind, tag, subjectId }) => {
+        const ids: string[] = [];
+        for (let n = 0; n < count; n++) {
+          const noteId = subjectId ?? tx.newId('Note');
+          ids.push(noteId);
+          await tx.emit(events[kind as keyof typeof events], {
+            subjectId: noteId,
+            payload: { note: { noteId, text: 'x'.repeat(size ?? 10) }, tag: tag ?? null },
+          });
+        }
+        return { ids };
+      },
+    }),
+  );
+  builder.queryField('notes', (t) =>
+    t.page(Note, {
+      scope: 'notes:read',
+      description: 'All notes.',
+      query: ({ read, accountId }) => read.selectFrom('note').selectAll().where('account_id', '=', accountId),
+    }),
+  );
+  return { domain: defineDomain({ builder, idPrefixes: { Note: 'note' } }), probes };
+}
+
+function fail(kind: string): never {
+  if (kind === 'type') throw new TypeError(INNER_MESSAGE);
+  if (kind === 'sql') throw Object.assign(new Error(INNER_MESSAGE), { code: '42P01' });
+  if (kind === 'text') throw INNER_MESSAGE;
+  throw new Error(INNER_MESSAGE);
+}

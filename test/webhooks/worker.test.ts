@@ -1,0 +1,251 @@
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
+import { fileURLToPath } from 'node:url';
+import { sql } from 'kysely';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, inject, it } from 'vitest';
+import { claimDeliveries } from '../../src/webhooks/claim.ts';
+import { finishDeliveries } from '../../src/webhooks/finish.ts';
+import { pruneDeliveries } from '../../src/webhooks/prune.ts';
+import type { WebhookWorker } from '../../src/webhooks/worker.ts';
+import { eventually } from '../support/eventually.ts';
+import { openReceiver, type Receiver } from '../support/receiver.ts';
+import { openWebhookEngine, textsOf, type WebhookEngine, workOff } from './webhook-engine.ts';
+
+const NOTES = 'subscription { noteWritten { id note { text } } }';
+const LIMITS = { limit: 100, reserved: 0, leaseMs: 30_000, webhookCap: 8, accountCap: 100, busy: new Map() };
+
+describe('workers', () => {
+  let engine: WebhookEngine;
+  let receiver: Receiver;
+  let accountId: string;
+  const running = new Set<() => Promise<unknown>>();
+
+  beforeAll(async () => {
+    engine = await openWebhookEngine('postgres');
+    receiver = await openReceiver();
+  });
+  afterAll(async () => {
+    await receiver?.close();
+    await engine?.close();
+  });
+  beforeEach(async () => {
+    accountId = await engine.addAccount();
+  });
+  afterEach(async () => {
+    for (const stop of running) await stop();
+    running.clear();
+    // what a test leaves open is not the next one's affair
+    await sql`delete from fanfare.delivery`.execute(engine.services.database.db);
+  });
+
+  async function hook(path: string) {
+    const input = { url: `${receiver.url}${path}`, query: NOTES };
+    const { id } = await engine.createWebhook(input, { accountId });
+    return { id, received: () => receiver.requests.filter((request) => request.path === path) };
+  }
+
+  async function write(count: number): Promise<void> {
+    for (let n = 0; n < count; n++) await engine.writeNote(`note ${n}`, accountId);
+    await engine.stampedEvents(accountId);
+  }
+
+  function start(worker: WebhookWorker): () => Promise<void> {
+    const ending = new AbortController();
+    const ended = worker.run(ending.signal);
+    const stop = () => {
+      ending.abort();
+      return ended;
+    };
+    running.add(stop);
+    return stop;
+  }
+
+  const deliveries = (filter = {}) => engine.deliveries(filter, { accountId });
+
+  it('share the work, and none gets what another has', async () => {
+    const { received } = await hook('/shared');
+    await write(60);
+    for (let n = 0; n < 3; n++) start(engine.createWorker({ pollMs: 10 }));
+    await eventually(async () => (await deliveries({ statuses: ['SUCCEEDED'] })).length === 60);
+    expect(received()).toHaveLength(60);
+    expect(new Set(received().map(({ headers }) => headers['webhook-id'])).size).toBe(60);
+  });
+
+  it('claim no more of a webhook than its cap, however many claim at once', async () => {
+    await hook('/capped');
+    await write(40);
+    const { database } = engine.services;
+    const rounds = await Promise.all(Array.from({ length: 8 }, () => claimDeliveries(database, LIMITS)));
+    const claims = rounds.flat();
+    expect(new Set(claims.map(({ id }) => id)).size).toBe(claims.length);
+    expect(claims).toHaveLength(8);
+    expect(claims.map(({ position }) => position).sort((a, b) => a - b)).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+    expect(await claimDeliveries(database, LIMITS)).toEqual([]);
+  });
+
+  it('can not finish what another has claimed since', async () => {
+    await hook('/stale');
+    await write(1);
+    const { database } = engine.services;
+    const [stale] = await claimDeliveries(database, { ...LIMITS, leaseMs: 0 });
+    const [fresh] = await claimDeliveries(database, LIMITS);
+    if (stale === undefined || fresh === undefined) throw new Error('expected two claims');
+    expect(fresh).toEqual({ ...stale, generation: stale.generation + 1 });
+    const ended = { status: 'cancelled', error: 'test' } as const;
+    // the control: known by its id alone, it would be the stale one's to finish
+    const naive = database.transaction(async (tx) => {
+      const { numDeletedRows } = await tx.deleteFrom('fanfare.delivery').where('id', '=', stale.id).executeTakeFirst();
+      throw new Error(`finished ${numDeletedRows}, rolled back`);
+    });
+    await expect(naive).rejects.toThrow('finished 1, rolled back');
+    expect(await finishDeliveries(database, [{ claim: stale, ...ended }])).toEqual([]);
+    expect(await deliveries({ statuses: ['SENDING'] })).toHaveLength(1);
+    expect(await finishDeliveries(database, [{ claim: fresh, ...ended }])).toEqual([{ id: fresh.id, nextAt: null }]);
+    expect(await deliveries({ statuses: ['CANCELLED'] })).toHaveLength(1);
+  });
+
+  it('deliver to a healthy receiver at once while 50 others hang', async () => {
+    receiver.always('/hanging', { kind: 'hang' });
+    for (let n = 0; n < 50; n++) await hook('/hanging');
+    await write(4);
+    const stop = start(engine.createWorker({ pollMs: 20 }));
+    await eventually(() => receiver.requests.filter(({ path }) => path === '/hanging').length >= 150);
+    const lively = await hook('/lively');
+    await write(20);
+    const startedAt = performance.now();
+    await eventually(() => lively.received().length === 20, { deadlineMs: 2_000 });
+    expect(performance.now() - startedAt).toBeLessThan(2_000);
+    const narrowed = await sql<{ most: number }>`
+      select max(in_flight)::int as most from (
+        select count(*) as in_flight from fanfare.delivery where lease_until > clock_timestamp() group by webhook_id) each
+    `.execute(engine.services.database.db);
+    expect(narrowed.rows[0]?.most).toBeLessThanOrEqual(8);
+    await stop();
+  });
+
+  it('keep one account from taking all places', async () => {
+    receiver.always('/greedy', { kind: 'hang' });
+    for (let n = 0; n < 20; n++) await hook('/greedy');
+    await write(2);
+    const worker = engine.createWorker({ accountCap: 12, maxInFlight: 16 });
+    await worker.runOnce();
+    await eventually(() => receiver.requests.filter(({ path }) => path === '/greedy').length === 12);
+    accountId = await engine.addAccount();
+    const modest = await hook('/modest');
+    await write(1);
+    await worker.runOnce();
+    await eventually(() => modest.received().length === 1);
+    expect(receiver.requests.filter(({ path }) => path === '/greedy')).toHaveLength(12);
+    await worker.settled();
+  });
+
+  it('let attempts under way end when they are stopped, and hand back at the deadline those that have not', async () => {
+    const release = Promise.withResolvers<void>();
+    receiver.script('/draining', { after: release.promise }, { kind: 'hang' });
+    const { received } = await hook('/draining');
+    await write(2);
+    const stop = start(engine.createWorker({ drainMs: 300, pollMs: 10 }));
+    await eventually(() => received().length === 2);
+    const stopped = stop();
+    release.resolve();
+    await stopped;
+    const left = await deliveries();
+    expect(left.map(({ status, attemptCount }) => [status, attemptCount]).sort()).toEqual([
+      ['PENDING', 0],
+      ['SUCCEEDED', 1],
+    ]);
+    await workOff(engine.createWorker());
+    expect(received()).toHaveLength(3);
+    expect(new Set(received().map(({ headers }) => headers['webhook-id'])).size).toBe(2);
+  });
+
+  it('drop what is past retention, and end what has waited longer', async () => {
+    const { database } = engine.services;
+    const { id } = await hook('/old');
+    await write(2);
+    await workOff(engine.createWorker());
+    await engine.run('mutation ($id: ID!) { webhookPause(id: $id) { __typename } }', { variables: { id }, accountId });
+    await write(1);
+    expect(await deliveries()).toHaveLength(3);
+    const facts: Record<string, unknown>[] = [];
+    await pruneDeliveries(database, { retentionDays: 7 }, (fact) => void facts.push(fact));
+    expect(facts).toMatchObject([{ dropped: [], expired: 0 }]);
+    await engine.advanceClock(12 * 86_400_000);
+    await pruneDeliveries(database, { retentionDays: 7 }, (fact) => void facts.push(fact));
+    expect(facts[1]).toMatchObject({ expired: 1 });
+    expect(JSON.stringify(facts[1])).toContain('delivery_done_');
+    expect(await deliveries()).toEqual([]);
+    await sql`update fanfare.test_clock set ahead_by = '0'`.execute(database.db);
+  });
+
+  describe('of which one', () => {
+    type Child = ChildProcessByStdio<null, Readable, null>;
+    const children = new Set<Child>();
+
+    afterEach(async () => {
+      for (const child of children) {
+        if (child.exitCode !== null || child.signalCode !== null) continue;
+        const ended = once(child, 'exit');
+        child.kill('SIGKILL');
+        await ended;
+      }
+      children.clear();
+    });
+
+    async function startChild() {
+      const { rows } = await sql<{ name: string }>`select current_database() as name`.execute(
+        engine.services.database.db,
+      );
+      const url = new URL(inject('run').databaseUrl);
+      url.pathname = `/${rows[0]?.name}`;
+      const program = fileURLToPath(new URL('./worker-process.ts', import.meta.url));
+      const child: Child = spawn(process.execPath, [program, url.href], {
+        cwd: inject('run').scratchDir,
+        stdio: ['ignore', 'pipe', 'inherit'],
+      });
+      children.add(child);
+      const seen: Record<string, unknown>[] = [];
+      createInterface({ input: child.stdout }).on('line', (line) => seen.push(JSON.parse(line)));
+      await eventually(() => seen.some(({ name }) => name === 'worker.started'));
+      return { child, seen };
+    }
+
+    it('is killed between the request and the record: the same id and bytes go out again', async () => {
+      receiver.script('/killed', { kind: 'hang' });
+      const { received } = await hook('/killed');
+      const { child } = await startChild();
+      await write(1);
+      await eventually(() => received().length === 1);
+      const ended = once(child, 'exit');
+      child.kill('SIGKILL');
+      await ended;
+      start(engine.createWorker({ pollMs: 20 }));
+      await eventually(() => received().length === 2);
+      const [first, second] = received();
+      expect(second?.headers['webhook-id']).toBe(first?.headers['webhook-id']);
+      expect(second?.body).toEqual(first?.body);
+      await eventually(async () => (await deliveries({ statuses: ['SUCCEEDED'] })).length === 1);
+      expect(await deliveries()).toMatchObject([{ attemptCount: 1 }]);
+    });
+
+    it('is frozen past its lease: what it records afterwards does not count', async () => {
+      const release = Promise.withResolvers<void>();
+      receiver.script('/frozen', { status: 500, after: release.promise });
+      const { received } = await hook('/frozen');
+      const { child, seen } = await startChild();
+      await write(1);
+      await eventually(() => received().length === 1);
+      child.kill('SIGSTOP');
+      const stop = start(engine.createWorker({ pollMs: 20 }));
+      await eventually(async () => (await deliveries({ statuses: ['SUCCEEDED'] })).length === 1);
+      await stop();
+      child.kill('SIGCONT');
+      release.resolve();
+      await eventually(() => seen.some(({ outcome }) => outcome === 'superseded'));
+      expect(await deliveries()).toMatchObject([{ status: 'SUCCEEDED', attemptCount: 1 }]);
+      expect(textsOf(received())).toEqual(['note 0', 'note 0']);
+    });
+  });
+});

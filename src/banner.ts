@@ -35,7 +35,7 @@ function promises({ config }: BannerFacts): string[] {
   return [
     `  data       ${durability(config)}`,
     ...(config.webhooks.allowsLoopbackByDefault
-      ? ['  callbacks  plain http to loopback is allowed, as WEBHOOK_ALLOW_CIDRS is unset; elsewhere only https']
+      ? ['  callbacks  plain http to loopback is allowed (WEBHOOK_ALLOW_CIDRS is unset), elsewhere https only']
       : []),
   ];
 }

@@ -107,7 +107,8 @@ describe.each(BACKENDS)('accounts and keys on %s', (backend) => {
   });
 
   it('shows a secret once: a repeat with the same idempotency key has null', async () => {
-    const create = () => app.post(CREATE_KEY, { scopes: ['events:read'] }, { 'idempotency-key': `once-${backend}` });
+    const create = () =>
+      app.post(CREATE_KEY, { scopes: ['events:read'] }, { 'idempotency-key': `once-${backend.replaceAll(' ', '-')}` });
     const first = await create();
     const second = await create();
     expect(first.data.apiKeyCreate.secret).toMatch(/^ff_/);

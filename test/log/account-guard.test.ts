@@ -58,6 +58,19 @@ const bound: Record<string, (db: Db) => Runnable> = {
       { ...row, id: 'n2' },
       { ...row, id: 'n3' },
     ]),
+  'an insert that updates its own row in a conflict': (db) =>
+    db
+      .insertInto('note')
+      .values(row)
+      .onConflict((conflict) => conflict.column('id').doUpdateSet({ text: 'b' }).where('note.account_id', '=', ME)),
+  'an outer join bound by the where': (db) =>
+    db
+      .selectFrom('note')
+      .leftJoin('tag', (join) => join.onRef('tag.account_id', '=', 'note.account_id'))
+      .selectAll('note')
+      .where('note.account_id', '=', ME),
+  'a raw fragment that names a column': (db) =>
+    db.selectFrom('note').select(sql<string>`lower(note.text)`.as('text')).where('account_id', '=', ME),
   'a raw statement that names account_id': (db) => ({
     execute: () => sql`select * from note where account_id = ${ME}`.execute(db),
   }),
@@ -122,6 +135,35 @@ const unbound: Record<string, (db: Db) => Runnable> = {
       .insertInto('note')
       .columns(['id', 'account_id', 'text'])
       .expression((eb) => eb.selectFrom('note').selectAll()),
+  'an insert that updates whosever row is in its way': (db) =>
+    db
+      .insertInto('note')
+      .values(row)
+      .onConflict((conflict) => conflict.column('id').doUpdateSet({ text: 'b' })),
+  'an insert that moves the row in its way': (db) =>
+    db
+      .insertInto('note')
+      .values(row)
+      .onConflict((conflict) =>
+        conflict.column('id').doUpdateSet({ account_id: ME }).where('note.account_id', '=', ME),
+      ),
+  'the outer side of an outer join, bound in its on': (db) =>
+    db
+      .selectFrom('note')
+      .leftJoin('country', (join) => join.on('note.account_id', '=', ME))
+      .selectAll('note'),
+  'the joined side of a right join, bound in its on': (db) =>
+    db
+      .selectFrom('country')
+      .rightJoin('note', (join) => join.on('note.account_id', '=', ME))
+      .selectAll('note'),
+  'an update of the account by name': (db) => db.updateTable('note').set('account_id', ME).where('account_id', '=', ME),
+  'a raw statement with a table as a parameter': (db) => ({
+    execute: () => sql`select * from ${sql.table('note')}`.execute(db),
+  }),
+  'a raw statement with a list of tables': (db) => ({ execute: () => sql`select * from country, note`.execute(db) }),
+  'a raw statement with a schema': (db) => ({ execute: () => sql`select * from public.note`.execute(db) }),
+  'a raw table': (db) => db.selectFrom(sql<{ id: string }>`note`.as('n')).selectAll(),
   'a raw statement': (db) => ({ execute: () => sql`select * from note`.execute(db) }),
   'a raw statement with quotes and schema': (db) => ({ execute: () => sql`select * from "note" n`.execute(db) }),
 };

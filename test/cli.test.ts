@@ -192,7 +192,7 @@ describe('the banner', () => {
     onTestFinished(app.stop);
     const banner = bannerText({ config: config({}), port: app.app.port, adminKeyFile: undefined, adminKey: app.key });
     const [first = ''] = banner.split('  npx fanfare').map((part) => part.slice(part.indexOf('  curl')));
-    const shell = spawn('sh', ['-c', first], { env: { PATH: process.env['PATH'], ADMIN_API_KEY: app.key } });
+    const shell = spawn('sh', ['-c', first], { env: { PATH: process.env.PATH, ADMIN_API_KEY: app.key } });
     expect(JSON.parse(await text(shell.stdout))).toMatchObject({ data: { head: expect.any(String) } });
   });
 });
@@ -202,7 +202,7 @@ function config(env: Record<string, string>) {
 }
 
 function start(args: readonly string[], env: Readonly<Record<string, string>>) {
-  const child = spawn(process.execPath, [BIN, ...args], { env: { PATH: process.env['PATH'], ...env } });
+  const child = spawn(process.execPath, [BIN, ...args], { env: { PATH: process.env.PATH, ...env } });
   const output = collect(child);
   const code = once(child, 'close').then(([ended]) => ended as number | null); // what 'close' gives
   onTestFinished(async () => {
@@ -231,7 +231,7 @@ function collect(child: ChildProcess) {
 
 async function printed(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<string> {
   const child = spawn(process.execPath, [BIN, ...args], {
-    env: { PATH: process.env['PATH'], ...env },
+    env: { PATH: process.env.PATH, ...env },
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   const [out] = await Promise.all([text(child.stdout), once(child, 'close')]);

@@ -25,6 +25,8 @@ export interface EngineServices {
   readonly accountTables: ReadonlySet<string>;
   /** Calls with an idempotency key that are under way in this process: equal ones share the wait. */
   readonly callsUnderWay: Map<string, Promise<Outcome | undefined>>;
+  /** What other rooms' fields need of the process, each under a symbol of its own. */
+  readonly rooms: Map<symbol, unknown>;
 }
 
 /**

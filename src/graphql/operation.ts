@@ -4,9 +4,12 @@ import {
   type GraphQLSchema,
   getOperationAST,
   Kind,
+  Lexer,
   type OperationDefinitionNode,
   parse,
+  Source,
   specifiedRules,
+  TokenKind,
   validate,
   visit,
 } from 'graphql';
@@ -25,6 +28,8 @@ export type Preparation = { readonly prepared: PreparedDocument } | { readonly e
 
 /** Tokens in a document; more is refused before it is read on. */
 export const MAX_TOKENS = 2_000;
+/** Depth of brackets of all kinds: selections, arguments, values. */
+const MAX_NESTING = 64;
 /** Depth of selections, fragments spread out; more is refused. */
 export const MAX_DEPTH = 15;
 /** Fields of an operation, fragments spread out as often as they are named; more is refused. */
@@ -67,6 +72,7 @@ export function createPrepareDocument(schema: GraphQLSchema): PrepareDocument {
 function prepare(schema: GraphQLSchema, source: string, hideSuggestions: boolean): Preparation {
   let document: DocumentNode;
   try {
+    requireShallow(source);
     document = parse(source, { maxTokens: MAX_TOKENS });
   } catch (error) {
     if (error instanceof GraphQLError) return { errors: [withCode(error, 'GRAPHQL_PARSE_FAILED')] };
@@ -95,6 +101,25 @@ function fieldNames(document: DocumentNode): ReadonlySet<string> {
   visit(document, { Field: ({ name }) => void names.add(name.value) });
   return names;
 }
+
+/** The parser, and most that walks what it made, goes as deep into the stack as brackets are nested. @throws GraphQLError */
+function requireShallow(text: string): void {
+  const source = new Source(text);
+  const lexer = new Lexer(source);
+  let depth = 0;
+  for (let count = 0; count < MAX_TOKENS && lexer.advance().kind !== TokenKind.EOF; count++) {
+    if (OPENING.has(lexer.token.kind)) depth++;
+    if (CLOSING.has(lexer.token.kind)) depth--;
+    if (depth > MAX_NESTING)
+      throw new GraphQLError(`Syntax Error: brackets are nested more than ${MAX_NESTING} deep.`, {
+        source,
+        positions: [lexer.token.start],
+      });
+  }
+}
+
+const OPENING: ReadonlySet<string> = new Set([TokenKind.BRACE_L, TokenKind.BRACKET_L, TokenKind.PAREN_L]);
+const CLOSING: ReadonlySet<string> = new Set([TokenKind.BRACE_R, TokenKind.BRACKET_R, TokenKind.PAREN_R]);
 
 /** More of something than any honest document has. */
 function findTooMany(document: DocumentNode): GraphQLError | undefined {

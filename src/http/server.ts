@@ -77,20 +77,13 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     response.setHeader('x-request-id', requestId);
     if (isForGraphiql(request, options.graphiql)) return serveByYoga(request, response, {});
     const principal = await options.gateway.keys.authenticate(bearerKey(request.headers.authorization));
-    // read before anything is decided, so that a connection can be used again
-    const body = request.method === 'POST' ? await readJsonBody(request) : undefined;
-    const given =
-      body === undefined ? undefined : (body as { extensions?: Record<string, unknown> } | null)?.extensions;
-    const idempotencyKey = readIdempotencyKey(headerOf(request, 'idempotency-key'), given);
-    const caller: Caller = { principal, requestId, idempotencyKey };
     // yoga refuses other methods
-    if (!wantsEventStream(request) || (body === undefined && request.method !== 'GET'))
-      return serveByYoga(Object.assign(request, { body }), response, { caller });
-    await serveSse(
-      options.gateway,
-      { request, response, body: toOperationRequest(body ?? queryOf(request)), caller },
-      streams,
-    );
+    if (request.method !== 'GET' && request.method !== 'POST') return serveByYoga(request, response, {});
+    const body = toOperationRequest(request.method === 'POST' ? await readJsonBody(request) : queryOf(request));
+    const idempotencyKey = readIdempotencyKey(headerOf(request, 'idempotency-key'), body.extensions);
+    const caller: Caller = { principal, requestId, idempotencyKey };
+    if (wantsEventStream(request)) await serveSse(options.gateway, { request, response, body, caller }, streams);
+    else await serveByYoga(Object.assign(request, { body }), response, { caller });
   }
 
   async function serveByYoga(

@@ -3,6 +3,7 @@ import type { Domain } from '../domain.ts';
 import type { StartupError } from '../errors.ts';
 import { createMetrics } from '../runtime/metrics.ts';
 import type { Observe } from '../runtime/observe.ts';
+import { createCallbackService, provideCallbacks } from './callbacks.ts';
 import { createApi, createEngine, createRelay, type Service } from './services.ts';
 import { openStores } from './stores.ts';
 
@@ -42,11 +43,13 @@ export async function compose(options: ComposeOptions): Promise<App> {
   try {
     const engine = await createEngine({ stores, domain });
     const role = { stores, domain, engine, config, observe };
+    const callbacks = provideCallbacks(role);
     const api = createApi({ ...role, metrics: metrics.text });
     metrics.gauge('fanfare_streams', 'Live streams that are open.', () => api.hub.count().streams);
     metrics.gauge('fanfare_stream_groups', 'Groups of equal live streams.', () => api.hub.count().groups);
     const services: Service[] = [api.run];
     if (config.roles.includes('relay')) services.push(createRelay(role));
+    if (config.roles.includes('webhooks')) services.push(createCallbackService(role, callbacks));
     const port = await api.server.listen(config.port, config.host);
     const running = Promise.all(services.map((run) => run(ending.signal)));
     running.catch((error: unknown) => observe({ name: 'process.service_failed', level: 'error', error }));

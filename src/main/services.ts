@@ -23,11 +23,13 @@ import { systemClock } from '../runtime/clock.ts';
 import { newId } from '../runtime/id.ts';
 import { createWakeup, runLoop, type Wakeup } from '../runtime/loop.ts';
 import type { Observe } from '../runtime/observe.ts';
+import { completeSchema } from './schema.ts';
 import type { Stores } from './stores.ts';
 
 /** Channels for hints. */
 const CAPTURED = 'captured';
-const STAMPED = 'stamped';
+/** A batch was stamped, and its deliveries born. */
+export const STAMPED = 'stamped';
 
 /** A part of the process that runs until it is told to stop. */
 export type Service = (signal: AbortSignal) => Promise<void>;
@@ -42,6 +44,7 @@ export interface Engine {
 /** Builds what every role needs, on migrated stores, and writes the catalog and the admin key into the database. */
 export async function createEngine({ stores, domain }: { stores: Stores; domain: Domain }): Promise<Engine> {
   const { database, bus } = stores;
+  const schema = completeSchema(domain);
   const captured = createWakeup();
   const installation = await database.db.selectFrom('fanfare.installation').select('epoch').executeTakeFirstOrThrow();
   const accountTables = await readAccountTables(database, domain);
@@ -65,8 +68,9 @@ export async function createEngine({ stores, domain }: { stores: Stores; domain:
     registry: domain.registry,
     accountTables,
     callsUnderWay: new Map(),
+    rooms: new Map(),
   };
-  return { services, schema: domain.toSchema(), captured };
+  return { services, schema, captured };
 }
 
 function prefixOf(domain: Domain, entity: string): string {
@@ -123,7 +127,10 @@ export function createRelay({ stores, domain, engine, config, observe }: RoleOpt
     steal: stores.isAlone,
   });
   return async (signal) => {
-    const subscription = await bus.subscribe(CAPTURED, listenForHints(engine.captured));
+    const subscription = await bus.subscribe(
+      CAPTURED,
+      listenForHints(() => engine.captured.wake()),
+    );
     await Promise.all([
       runLoop({
         name: 'relay.leases',
@@ -156,15 +163,15 @@ export function createRelay({ stores, domain, engine, config, observe }: RoleOpt
 }
 
 /** A unit of work that has nothing more to do when it is done. */
-function idleAfter(work: () => Promise<void>): () => Promise<'idle'> {
+export function idleAfter(work: () => Promise<void>): () => Promise<'idle'> {
   return async () => {
     await work();
     return 'idle';
   };
 }
 
-function listenForHints(wakeup: Wakeup) {
-  return { message: () => wakeup.wake(), interrupted: () => {}, resumed: () => wakeup.wake() };
+export function listenForHints(wake: () => void) {
+  return { message: wake, interrupted: () => {}, resumed: wake };
 }
 
 export interface RoleOptions {

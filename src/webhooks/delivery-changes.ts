@@ -2,18 +2,13 @@ import { EVENT_TYPE } from '../graphql/base-types.ts';
 import { pingWebhook, retryDelivery } from './deliveries.ts';
 import type { declareDelivery } from './delivery-fields.ts';
 import { dryRun } from './dry-run.ts';
-import type { FieldServices, WebhookBuilder } from './graphql.ts';
+import { fieldServices } from './field-services.ts';
+import type { WebhookBuilder } from './graphql.ts';
 import { DocumentInvalid } from './refusals.ts';
 import type { RenderError } from './render.ts';
 
-interface Parts {
-  readonly delivery: ReturnType<typeof declareDelivery>;
-  readonly services: FieldServices;
-}
-
 /** Adds what is done with deliveries: ping, retry, and a rendering without sending. */
-export function addDeliveryChanges(builder: WebhookBuilder, parts: Parts): void {
-  const { delivery } = parts;
+export function addDeliveryChanges(builder: WebhookBuilder, delivery: ReturnType<typeof declareDelivery>): void {
   builder.mutationField('webhookPing', (t) =>
     t.change({
       scope: 'webhooks:write',
@@ -33,10 +28,10 @@ export function addDeliveryChanges(builder: WebhookBuilder, parts: Parts): void 
       run: async (tx, { id }) => ({ delivery: await retryDelivery(tx, id) }),
     }),
   );
-  addDryRun(builder, parts);
+  addDryRun(builder);
 }
 
-function addDryRun(builder: WebhookBuilder, { services }: Parts): void {
+function addDryRun(builder: WebhookBuilder): void {
   const error = builder.objectRef<RenderError>('RenderError');
   error.implement({
     description: 'Why a document gave no body for an event.',
@@ -66,7 +61,7 @@ function addDryRun(builder: WebhookBuilder, { services }: Parts): void {
         errors: { type: [error], description: 'With any of these nothing is sent: RENDER_FAILED.' },
       },
       refusals: [DocumentInvalid],
-      prepare: (args, context) => dryRun(context, services.documents(context), args),
+      prepare: (args, context) => dryRun(context, fieldServices(context).documents, args),
       run: async (_tx, _args, _context, { errors, ...rendered }) => ({ ...rendered, errors: [...errors] }),
     }),
   );

@@ -4,8 +4,9 @@ import type { EngineContext } from '../graphql/context.ts';
 import { resolveCursor } from '../outbox/place.ts';
 import type { Tx } from '../outbox/transact.ts';
 import { VersionConflict } from '../outbox/version-conflict.ts';
+import { fieldServices } from './field-services.ts';
 import { type CheckedSelection, checkSelection, type GrantRequest } from './grants.ts';
-import type { FieldServices, WebhookBuilder } from './graphql.ts';
+import type { WebhookBuilder } from './graphql.ts';
 import { checkLabels } from './labels.ts';
 import { declareRefusals } from './refusal-fields.ts';
 import { CallbackRefused, DocumentInvalid } from './refusals.ts';
@@ -22,21 +23,17 @@ import { ROTATION_HOURS, rotateSecret } from './secrets.ts';
 import { requireGrantsOf, type Webhook } from './webhook.ts';
 import type { declareWebhook } from './webhook-fields.ts';
 
-interface Parts {
-  readonly webhook: ReturnType<typeof declareWebhook>;
-  readonly services: FieldServices;
-}
-
+type WebhookRef = ReturnType<typeof declareWebhook>;
 type Context = EngineContext<EngineTables>;
 
 /** Adds the changes of webhooks themselves. */
-export function addWebhookChanges(builder: WebhookBuilder, parts: Parts): void {
+export function addWebhookChanges(builder: WebhookBuilder, webhook: WebhookRef): void {
   declareRefusals(builder);
-  addCreate(builder, parts);
-  addUpdate(builder, parts);
-  addStatusChanges(builder, parts);
+  addCreate(builder, webhook);
+  addUpdate(builder, webhook);
+  addStatusChanges(builder, webhook);
   addDelete(builder);
-  addRotation(builder, parts);
+  addRotation(builder, webhook);
 }
 
 const SELECTION_HELP = {
@@ -47,7 +44,7 @@ const SELECTION_HELP = {
     "What the webhook may see, out of the key's own scopes. Left out: the fewest that serve. It keeps them whatever becomes of the key.",
 };
 
-function addCreate(builder: WebhookBuilder, { webhook, services }: Parts): void {
+function addCreate(builder: WebhookBuilder, webhook: WebhookRef): void {
   const input = builder.inputType('WebhookCreateInput', {
     fields: (t) => ({
       url: t.string({ required: true, description: 'https, with a public host.' }),
@@ -73,19 +70,21 @@ function addCreate(builder: WebhookBuilder, { webhook, services }: Parts): void 
       },
       refusals: [CallbackRefused, DocumentInvalid],
       prepare: async ({ input: given }, context) => {
-        const selection = select(services, context, given);
+        const selection = select(context, given);
         const { startAfter } = given;
         const position = startAfter ? await resolveCursor(context.engine, context.accountId, startAfter) : undefined;
-        await checkUrl(services, given.url);
+        await checkUrl(context, given.url);
         return { selection, startAfter: position, ...checkLabels(given) };
       },
-      run: (tx, { input: { url } }, { principal }, { description = '', metadata = {}, ...prepared }) =>
-        createWebhook(tx, services.sealer, { ...prepared, url, description, metadata, creator: principal }),
+      run: (tx, { input: { url } }, context, { description = '', metadata = {}, ...prepared }) => {
+        const { sealer } = fieldServices(context);
+        return createWebhook(tx, sealer, { ...prepared, url, description, metadata, creator: context.principal });
+      },
     }),
   );
 }
 
-function addUpdate(builder: WebhookBuilder, { webhook, services }: Parts): void {
+function addUpdate(builder: WebhookBuilder, webhook: WebhookRef): void {
   const input = builder.inputType('WebhookUpdateInput', {
     description: 'What is left out stays.',
     fields: (t) => ({
@@ -108,14 +107,14 @@ function addUpdate(builder: WebhookBuilder, { webhook, services }: Parts): void 
       args: { input: t.arg({ type: input, required: true }) },
       success: { webhook },
       refusals: [CallbackRefused, DocumentInvalid, VersionConflict],
-      prepare: async ({ input: { url, ...given } }) => {
-        if (url) await checkUrl(services, url);
+      prepare: async ({ input: { url, ...given } }, context) => {
+        if (url) await checkUrl(context, url);
         return { url: url ?? undefined, ...checkLabels(given) };
       },
       run: async (tx, { input: { id, expectedVersion, ...given } }, context, prepared) => {
         const decide = (before: Webhook): WebhookChanges => {
           requireGrantsOf(context.principal, before);
-          return { ...prepared, selection: revise(services, context, { before, given }) };
+          return { ...prepared, selection: revise(context, { before, given }) };
         };
         return { webhook: await updateWebhook(tx, { id, expectedVersion }, decide) };
       },
@@ -125,21 +124,20 @@ function addUpdate(builder: WebhookBuilder, { webhook, services }: Parts): void 
 
 /** Parts of the selection that are left out stay as they are; without any the selection does. */
 function revise(
-  services: FieldServices,
   context: Context,
   { before, given }: { readonly before: Webhook; readonly given: GrantRequest },
 ): CheckedSelection | undefined {
   const { eventTypes, query, variables, scopes } = given;
   if ([eventTypes, query, variables, scopes].every((part) => part === null || part === undefined)) return undefined;
-  if (eventTypes || query) return select(services, context, given);
+  if (eventTypes || query) return select(context, given);
   const kept =
     before.document === null
       ? { eventTypes: before.event_types }
       : { query: before.document, variables: before.variables };
-  return select(services, context, { ...kept, ...(variables ? { variables } : {}), scopes });
+  return select(context, { ...kept, ...(variables ? { variables } : {}), scopes });
 }
 
-function addStatusChanges(builder: WebhookBuilder, { webhook }: Parts): void {
+function addStatusChanges(builder: WebhookBuilder, webhook: WebhookRef): void {
   builder.mutationField('webhookPause', (t) =>
     t.change({
       scope: 'webhooks:write',
@@ -176,7 +174,7 @@ function addDelete(builder: WebhookBuilder): void {
   );
 }
 
-function addRotation(builder: WebhookBuilder, { webhook, services }: Parts): void {
+function addRotation(builder: WebhookBuilder, webhook: WebhookRef): void {
   builder.mutationField('webhookSecretRotate', (t) =>
     t.change({
       scope: 'webhooks:write',
@@ -186,25 +184,23 @@ function addRotation(builder: WebhookBuilder, { webhook, services }: Parts): voi
         webhook,
         secret: { type: 'String', secret: true, nullable: true, description: 'Verifies signatures. Shown this once.' },
       },
-      run: (tx, { id }, { principal }) => rotate(tx, { services, id, principal }),
+      run: (tx, { id }, context) => rotate(tx, context, id),
     }),
   );
 }
 
-async function rotate(
-  tx: Tx,
-  { services, id, principal }: { services: FieldServices; id: string; principal: Context['principal'] },
-): Promise<{ webhook: Webhook; secret: string }> {
+async function rotate(tx: Tx, context: Context, id: string): Promise<{ webhook: Webhook; secret: string }> {
   const webhook = await lockWebhook(tx, id);
-  requireGrantsOf(principal, webhook);
-  return { webhook, secret: await rotateSecret(tx, services.sealer, id) };
+  requireGrantsOf(context.principal, webhook);
+  return { webhook, secret: await rotateSecret(tx, fieldServices(context).sealer, id) };
 }
 
-function select(services: FieldServices, context: Context, request: GrantRequest): CheckedSelection {
-  return checkSelection({ engine: context.engine, documents: services.documents(context) }, context.principal, request);
+function select(context: Context, request: GrantRequest): CheckedSelection {
+  const { documents } = fieldServices(context);
+  return checkSelection({ engine: context.engine, documents }, context.principal, request);
 }
 
-async function checkUrl({ guard }: FieldServices, url: string): Promise<void> {
-  const checked = await guard.check(url);
+async function checkUrl(context: Context, url: string): Promise<void> {
+  const checked = await fieldServices(context).guard.check(url);
   if (!checked.ok) throw new CallbackRefused(checked.reason);
 }

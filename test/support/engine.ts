@@ -102,6 +102,7 @@ export async function createEngineServices(database: Database, domain: Domain): 
     clock: systemClock,
     accountTables,
     callsUnderWay: new Map(),
+    rooms: new Map(),
   };
 }
 

@@ -44,7 +44,11 @@ export function createProbeDomain(): ProbeDomain {
     table: 'note',
     scope: 'notes:read',
     description: 'A note.',
-    fields: (t) => ({ text: t.exposeString('text') }),
+    fields: (t) => ({
+      text: t.exposeString('text'),
+      // resolved when the change is committed and nothing of its answer is sent
+      fatal: t.boolean({ resolve: () => process.kill(process.pid, 'SIGKILL') }),
+    }),
   });
   for (const each of [written, copied]) {
     builder.objectField(builder.event(each), 'rendered', (t) =>
@@ -85,6 +89,19 @@ export function createProbeDomain(): ProbeDomain {
           });
         }
         return { ids };
+      },
+    }),
+  );
+  builder.mutationField('noteSave', (t) =>
+    t.change({
+      scope: 'notes:write',
+      args: { text: t.arg.string({ required: true }) },
+      success: { note: Note },
+      run: async (tx, { text }) => {
+        const row = { id: tx.newId('Note'), account_id: tx.accountId, text };
+        const note = await tx.db.insertInto('note').values(row).returningAll().executeTakeFirstOrThrow();
+        await tx.emit(written, { subjectId: note.id, payload: { note: { noteId: note.id, text }, tag: null } });
+        return { note };
       },
     }),
   );

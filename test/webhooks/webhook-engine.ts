@@ -5,8 +5,9 @@ import { EngineError } from '../../src/errors.ts';
 import type { EventRecord } from '../../src/outbox/read.ts';
 import { createAddressPolicy } from '../../src/webhooks/addresses.ts';
 import { createSender, type Sender } from '../../src/webhooks/attempt.ts';
+import { provideFieldServices } from '../../src/webhooks/field-services.ts';
 import { addWebhookFields } from '../../src/webhooks/graphql.ts';
-import { type CallbackGuard, createCallbackGuard } from '../../src/webhooks/guard.ts';
+import { createCallbackGuard } from '../../src/webhooks/guard.ts';
 import { createResolver } from '../../src/webhooks/resolver.ts';
 import { createSealer } from '../../src/webhooks/seal.ts';
 import { createWebhookWorker, type WebhookWorker, type WebhookWorkerDeps } from '../../src/webhooks/worker.ts';
@@ -23,14 +24,6 @@ const ADDRESSES: Readonly<Record<string, readonly string[]>> = {
   'inward.fanfare-test.com': ['10.0.0.1'],
 };
 
-/** The schema is built once for a file, the guard's name server is opened for each engine. */
-let guard: CallbackGuard | undefined;
-
-function currentGuard(): CallbackGuard {
-  if (guard === undefined) throw new Error('open a webhook engine first');
-  return guard;
-}
-
 domain.extend((builder) => {
   builder.objectField(builder.event(noteWritten), 'fragile', (t) =>
     t.string({
@@ -42,16 +35,8 @@ domain.extend((builder) => {
       },
     }),
   );
-  addWebhookFields(builder, {
-    guard: {
-      check: (url) => currentGuard().check(url),
-      checkText: (url) => currentGuard().checkText(url),
-      permits: (ip) => currentGuard().permits(ip),
-    },
-    sealer,
-    schema: () => domain.toSchema(),
-  });
 });
+domain.extend(addWebhookFields);
 
 export interface WebhookEngine extends TestEngine {
   /** Questions asked of the name server. */
@@ -104,12 +89,13 @@ const DELIVERIES = `query ($filter: DeliveryFilter) { deliveries(filter: $filter
 
 export async function openWebhookEngine(kind: 'postgres' | 'pglite'): Promise<WebhookEngine> {
   const dns = await openDnsServer(({ name, type }) => (type === 'A' ? (ADDRESSES[name] ?? 'notFound') : []));
-  guard = createCallbackGuard({
+  const guard = createCallbackGuard({
     policy: createAddressPolicy({ allowCidrs: ['127.0.0.0/8'] }),
     resolver: createResolver({ servers: [dns.address] }),
     now: Date.now,
   });
   const engine = await openTestEngine({ kind, domain, prepare: (database) => migrate(database, toyMigrations) });
+  provideFieldServices(engine.services, { guard, sealer, schema: engine.schema });
   const sender = createSender({ guard, version: '0.0.0', deadlineMs: 3_000 });
   const seen: Record<string, unknown>[] = [];
   return {

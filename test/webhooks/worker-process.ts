@@ -17,7 +17,7 @@ const guard = createCallbackGuard({
   now: Date.now,
 });
 const sealer = createSealer({ key: new Uint8Array(32).fill(7) });
-domain.extend((builder) => addWebhookFields(builder, { guard, sealer, schema: () => domain.toSchema() }));
+domain.extend(addWebhookFields);
 const schema = domain.toSchema();
 const database = await connectPostgres({ url, maxConnections: 3 });
 const engine = await createEngineServices(database, domain);

@@ -1,0 +1,72 @@
+import { readFileSync } from 'node:fs';
+import { systemClock } from '../runtime/clock.ts';
+import { runLoop } from '../runtime/loop.ts';
+import { createAddressPolicy } from '../webhooks/addresses.ts';
+import { createSender } from '../webhooks/attempt.ts';
+import { provideFieldServices } from '../webhooks/field-services.ts';
+import { type CallbackGuard, createCallbackGuard } from '../webhooks/guard.ts';
+import { pruneDeliveries } from '../webhooks/prune.ts';
+import { createResolver } from '../webhooks/resolver.ts';
+import { createSealer, type Sealer } from '../webhooks/seal.ts';
+import { createWebhookWorker } from '../webhooks/worker.ts';
+import { idleAfter, listenForHints, type RoleOptions, type Service, STAMPED } from './services.ts';
+
+/** What registering and sending have in common. */
+interface Callbacks {
+  readonly guard: CallbackGuard;
+  readonly sealer: Sealer;
+}
+
+/** Lets the fields of webhooks work in this process; in each role, since every role has the schema. */
+export function provideCallbacks({ stores, engine, config }: RoleOptions): Callbacks {
+  const guard = createCallbackGuard({
+    policy: createAddressPolicy({ allowCidrs: config.webhooks.allowCidrs }),
+    resolver: createResolver({ servers: config.webhooks.dnsServers }),
+    now: systemClock.now,
+  });
+  const sealer = createSealer({ key: stores.secretsKey, previousKey: config.secretsKeyPrevious });
+  provideFieldServices(engine.services, { guard, sealer, schema: engine.schema });
+  return { guard, sealer };
+}
+
+/** The role `webhooks`: sends what is due, and forgets what is past retention. */
+export function createCallbackService(options: RoleOptions, { guard, sealer }: Callbacks): Service {
+  const { stores, engine, config, observe } = options;
+  const sender = createSender({ guard, version: readVersion(), proxy: config.webhooks.proxyUrl });
+  const worker = createWebhookWorker({
+    engine: engine.services,
+    schema: engine.schema,
+    sender,
+    sealer,
+    observe,
+    drainMs: config.drainSeconds * 1_000,
+  });
+  const { retentionDays } = config;
+  return async (signal) => {
+    const subscription = await stores.bus.subscribe(
+      STAMPED,
+      listenForHints(() => worker.wake()),
+    );
+    await Promise.all([
+      worker.run(signal),
+      runLoop({
+        name: 'webhooks.prune',
+        everyMs: 3_600_000,
+        signal,
+        observe,
+        work: idleAfter(() => pruneDeliveries(stores.database, { retentionDays }, observe)),
+      }),
+    ]);
+    await subscription.close();
+    await sender.close();
+  };
+}
+
+/** Of the package, for the `user-agent` of callbacks. */
+function readVersion(): string {
+  // our own file: its form is known
+  const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+    version: string;
+  };
+  return version;
+}

@@ -1,0 +1,9 @@
+import type { GraphQLSchema } from 'graphql';
+import type { Domain } from '../domain.ts';
+import { addWebhookFields } from '../webhooks/graphql.ts';
+
+/** A domain's schema with the fields of all rooms of the engine. It is one for a domain, however often this is called. */
+export function completeSchema(domain: Domain): GraphQLSchema {
+  domain.extend(addWebhookFields);
+  return domain.toSchema();
+}

@@ -1,0 +1,35 @@
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+
+export interface ProbeServer {
+  readonly url: string;
+  readonly pid: number;
+  /** Resolves with the signal that ended it, if one did. */
+  readonly exited: Promise<NodeJS.Signals | null>;
+  /** Lets it drain and stop. */
+  stop(): Promise<void>;
+  kill(signal: NodeJS.Signals): void;
+}
+
+/** Starts `probe-process.ts` on existing data. */
+export async function startProbeServer(env: Readonly<Record<string, string>>): Promise<ProbeServer> {
+  const child: ChildProcess = fork(new URL('probe-process.ts', import.meta.url), {
+    env: { PATH: '', ...env, PORT: '0' },
+    execArgv: [],
+    stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+  });
+  const exited = once(child, 'exit').then(([, signal]) => signal as NodeJS.Signals | null);
+  const early = exited.then(() => Promise.reject(new Error('the server ended before it listened')));
+  early.catch(() => {});
+  const [message] = (await Promise.race([once(child, 'message'), early])) as [{ port: number }];
+  return {
+    url: `http://127.0.0.1:${message.port}/graphql`,
+    pid: child.pid ?? 0,
+    exited,
+    kill: (signal) => void child.kill(signal),
+    async stop() {
+      if (child.connected) child.disconnect();
+      await exited;
+    },
+  };
+}

@@ -458,7 +458,7 @@ function roomOf(path: string): string {
 }
 
 function missesDoor({ from, specifier = '', target }: Import): boolean {
-  if (specifier === '#domain') return from !== 'src/main.ts';
+  if (specifier === '#domain') return roomOf(from) !== 'main';
   if (specifier === '#engine') return from.startsWith('src/');
   return specifier.startsWith('.') && OWN.test(target) && from.split('/')[0] !== target.split('/')[0];
 }

@@ -1,4 +1,4 @@
-import { resolveCursor } from '../outbox/place.ts';
+import { requireReadable, resolveCursor } from '../outbox/place.ts';
 import type { EventRecord } from '../outbox/read.ts';
 import { readEvents } from '../outbox/read.ts';
 import { EVENT, EVENT_TYPE } from './base-types.ts';
@@ -63,7 +63,7 @@ async function readPage(context: EngineContext, page: Page, filterInput: unknown
   const place = (cursor: string) => resolveCursor(engine, accountId, cursor);
   const after = page.after === undefined ? 0 : await place(page.after);
   const before = page.before === undefined ? undefined : await place(page.before);
-  return readEvents(engine.database.db, {
+  const events = await readEvents(engine.database.db, {
     accountId,
     filters: [filter, ...engine.registry.visibleTo(principal)],
     after,
@@ -71,6 +71,8 @@ async function readPage(context: EngineContext, page: Page, filterInput: unknown
     limit: page.limit + 1,
     from: page.from,
   });
+  if (page.after !== undefined) await requireReadable(engine, accountId, after);
+  return events;
 }
 
 function addEventTypes(builder: EngineBuilder): void {

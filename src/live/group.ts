@@ -1,6 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { CursorCodec } from '../outbox/cursor.ts';
 import { filterPredicate } from '../outbox/filter.ts';
+import { requireReadable } from '../outbox/place.ts';
 import { type EventRecord, type LogDatabase, readEvents, readHead } from '../outbox/read.ts';
 import type { Observe } from '../runtime/observe.ts';
 import { Member } from './member.ts';
@@ -102,6 +103,7 @@ export class Group {
           before: head + 1,
           limit: PAGE,
         });
+        await requireReadable(this.#deps, accountId, position);
         for (const event of events) {
           await member.sink.ready();
           if (member.isClosed) return;

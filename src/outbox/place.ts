@@ -41,7 +41,16 @@ async function awaitStamp({ database, clock }: PlaceDeps, accountId: string, eve
   }
 }
 
-async function requireReadable({ database, cursors }: PlaceDeps, accountId: string, position: number): Promise<void> {
+/**
+ * Refuses a place behind which retention has dropped events. Call it again after reading: what was dropped before the
+ * read, and after the first look, would be a silent gap.
+ * @throws EngineError CURSOR_EXPIRED, or INVALID_CURSOR for a place that the log has not reached
+ */
+export async function requireReadable(
+  { database, cursors }: Pick<PlaceDeps, 'database' | 'cursors'>,
+  accountId: string,
+  position: number,
+): Promise<void> {
   const earliest = await readEarliest(database.db, accountId);
   if (position < earliest - 1) {
     throw new EngineError(

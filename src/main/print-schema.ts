@@ -1,13 +1,15 @@
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { printSchema } from 'graphql';
-import { defaultDocument } from '#engine';
-import { domain } from '../index.ts';
+import { domain } from '#domain';
+import { defaultDocument } from '../graphql/default-document.ts';
+import { completeSchema } from './schema.ts';
 
-const HOUSE = new URL('../', import.meta.url);
+/** Where the committed files lie. */
+const HOUSE = new URL('../../schema/', import.meta.url);
 
 /** What the committed files must hold: the printed schema, and each event's default payload document. */
 function printFiles(): ReadonlyMap<string, string> {
-  const schema = domain.toSchema();
+  const schema = completeSchema(domain);
   const documents = domain.catalog.events.map(
     (event) => [`documents/${event.name}.graphql`, defaultDocument(schema, event)] as const,
   );
@@ -27,6 +29,7 @@ async function findStale(files: ReadonlyMap<string, string>): Promise<string[]> 
   return stale.flat().sort();
 }
 
+// A script of its own, run by `npm run schema:print` and, with --check, by `npm run check`.
 const files = printFiles();
 const stale = await findStale(files);
 if (process.argv.includes('--check')) {

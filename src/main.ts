@@ -1,8 +1,8 @@
 import { domain } from '#domain';
-import { bannerText } from './banner.ts';
 import { readConfig } from './config.ts';
 import { StartupError } from './errors.ts';
 import { describeKeyFault } from './identity/key-format.ts';
+import { bannerText } from './main/banner.ts';
 import { type App, compose } from './main/compose.ts';
 import { createLog, observeToLog } from './runtime/log.ts';
 import { nearest } from './runtime/spelling.ts';

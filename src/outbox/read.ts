@@ -100,16 +100,18 @@ export async function readHead(db: Reader, accountId: string): Promise<number> {
   return row?.position ?? 0;
 }
 
-/** The smallest position that can still be read; head + 1 if there is none. */
+/**
+ * The smallest position that can still be read; head + 1 if there is none. One statement: events stamped between two
+ * would make a log that was empty a moment ago look as if it had lost them.
+ */
 export async function readEarliest(db: Reader, accountId: string): Promise<number> {
-  const row = await db
-    .selectFrom('fanfare.log')
-    .select('position')
-    .where('account_id', '=', accountId)
-    .orderBy('position')
-    .limit(1)
-    .executeTakeFirst();
-  return row?.position ?? (await readHead(db, accountId)) + 1;
+  const { rows } = await sql<{ earliest: number }>`
+    select coalesce(
+      (select l.position from fanfare.log l where l.account_id = ${accountId} order by l.position limit 1),
+      (select h.position + 1 from fanfare.head h where h.account_id = ${accountId}),
+      1) as earliest
+  `.execute(db);
+  return rows[0]?.earliest ?? 1;
 }
 
 /** Stamped events by their ids, in any order; unknown ids and other accounts' are left out. */

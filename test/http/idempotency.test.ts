@@ -3,6 +3,7 @@ import { makeKey } from '../../src/identity/key-format.ts';
 import { createAccountUser } from '../support/api-user.ts';
 import { BACKENDS, post, startApp, type TestApp } from '../support/app.ts';
 import { createEmbeddedFolder, createTestDatabase } from '../support/database.ts';
+import { eventually } from '../support/eventually.ts';
 import { openRawSocket, subscribeMessage } from '../support/live-client.ts';
 import { startProbeServer } from '../support/probe-server.ts';
 import { redisUrl } from '../support/redis.ts';
@@ -133,10 +134,13 @@ describe.each(['embedded', 'postgres and redis'] as const)('a server on %s that 
     const saved = await ask(save('text'));
     expect(saved.data.noteSave.note).toMatchObject({ text: 'once' });
     expect(await ask(save('text'))).toEqual(saved);
-    const after = await ask({ query: '{ notes { nodes { id } } events { nodes { position subjectId } } }' });
-    expect(after.data).toEqual({
-      notes: { nodes: [{ id: saved.data.noteSave.note.id }] },
-      events: { nodes: [{ position: '1', subjectId: saved.data.noteSave.note.id }] },
+    // the dead process's leases have to run out first
+    await eventually(async () => {
+      const after = await ask({ query: '{ notes { nodes { id } } events { nodes { position subjectId } } }' });
+      expect(after.data).toEqual({
+        notes: { nodes: [{ id: saved.data.noteSave.note.id }] },
+        events: { nodes: [{ position: '1', subjectId: saved.data.noteSave.note.id }] },
+      });
     });
     await second.stop();
     await ('url' in place ? place.drop() : place.remove());

@@ -10,7 +10,10 @@ const HOUSE = new URL('../../schema/', import.meta.url);
 
 describe('the printed schema', () => {
   it('is committed as it is, with the default documents', async () => {
-    const check = promisify(execFile)(process.execPath, [new URL('../src/main/print-schema.ts', HOUSE).pathname, '--check']);
+    const check = promisify(execFile)(process.execPath, [
+      new URL('../src/main/print-schema.ts', HOUSE).pathname,
+      '--check',
+    ]);
     await expect(check).resolves.toEqual({ stdout: '', stderr: '' });
   });
 

@@ -192,19 +192,24 @@ function parseSse(block: string): ServerSentEvent {
   return { event: lines.get('event'), id: lines.get('id'), data: lines.get('data'), comment: lines.get('') };
 }
 
-/** Sends bytes over TCP and gives all that comes back until the server closes. */
-export async function exchange(port: number, text: string): Promise<string> {
+/** Sends bytes over TCP and gives all that comes back until the server closes, one character per byte. */
+export async function exchange(
+  port: number,
+  text: string,
+  { closeAfter }: { /** Hangs up when the answer holds it. */ readonly closeAfter?: string } = {},
+): Promise<string> {
   const socket = connect(port, '127.0.0.1');
   socket.on('error', () => {}); // a reset after the answer
   socket.setNoDelay(true);
   socket.write(text);
-  return readToEnd(socket);
+  return readToEnd(socket, closeAfter);
 }
 
-export async function readToEnd(socket: Socket): Promise<string> {
+async function readToEnd(socket: Socket, closeAfter: string | undefined): Promise<string> {
   let answer = '';
   socket.on('data', (chunk) => {
-    answer += String(chunk);
+    answer += chunk.toString('latin1');
+    if (closeAfter !== undefined && answer.includes(closeAfter)) socket.destroy();
   });
   await new Promise<void>((resolve) => socket.once('close', () => resolve()));
   return answer;

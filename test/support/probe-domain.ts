@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { createBuilder, type Domain, defineDomain, defineEvent, id, snapshot } from '#engine';
+import type { TestApp } from './app.ts';
 
 interface Tables {
   note: { id: string; account_id: string; text: string };
@@ -17,7 +18,7 @@ export interface ProbeDomain {
 }
 
 /** The message that no client may ever see. */
-export const INNER_MESSAGE = 'relation "secret_table" does not exist';
+const INNER_MESSAGE = 'relation "secret_table" does not exist';
 
 /**
  * A domain on the toy domain's table (`toyMigrations`) by which tests look inside: `rendered` counts executions,
@@ -120,4 +121,27 @@ function fail(kind: string): never {
   if (kind === 'sql') throw Object.assign(new Error(INNER_MESSAGE), { code: '42P01' });
   if (kind === 'text') throw INNER_MESSAGE;
   throw new Error(INNER_MESSAGE);
+}
+
+export interface NotesWrite {
+  readonly count: number;
+  readonly size?: number;
+  readonly kind?: 'written' | 'copied' | 'hidden';
+  readonly tag?: string;
+  readonly subjectId?: string;
+}
+
+/** Writes events of the probe domain in one change; gives their subjects and the change's cursor. */
+export async function notesWrite(
+  { post }: Pick<TestApp, 'post'>,
+  variables: NotesWrite,
+): Promise<{ readonly ids: readonly string[]; readonly cursor: string }> {
+  const answer = await post(
+    `mutation ($count: Int!, $size: Int, $kind: String, $tag: ID, $subjectId: ID) {
+      notesWrite(count: $count, size: $size, kind: $kind, tag: $tag, subjectId: $subjectId) { ... on NotesWriteSuccess { ids cursor } }
+    }`,
+    { ...variables },
+  );
+  if (answer.errors !== undefined) throw new Error(JSON.stringify(answer.errors));
+  return answer.data.notesWrite;
 }

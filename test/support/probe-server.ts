@@ -1,5 +1,6 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
+import { inject } from 'vitest';
 
 export interface ProbeServer {
   readonly url: string;
@@ -11,11 +12,12 @@ export interface ProbeServer {
   kill(signal: NodeJS.Signals): void;
 }
 
-/** Starts `probe-process.ts` on existing data. */
+/** Starts `probe-process.ts` on existing data, in the run's folder, so that it can't outlive the run. */
 export async function startProbeServer(env: Readonly<Record<string, string>>): Promise<ProbeServer> {
   const child: ChildProcess = fork(new URL('probe-process.ts', import.meta.url), {
     env: { PATH: '', ...env, PORT: '0' },
     execArgv: [],
+    cwd: inject('run').scratchDir,
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
   });
   const exited = once(child, 'exit').then(([, signal]) => signal as NodeJS.Signals | null);

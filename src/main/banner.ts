@@ -1,4 +1,4 @@
-import type { Config } from './config.ts';
+import type { Config } from '../config.ts';
 
 /** What a process knows of itself once it serves. */
 export interface BannerFacts {
@@ -7,7 +7,7 @@ export interface BannerFacts {
   readonly port: number;
   /** Where the data folder's own admin key lies; undefined if the key was given, or there is none. */
   readonly adminKeyFile: string | undefined;
-  /** Not printed: logs are kept, and read by others. The commands take it from its file or from ADMIN_API_KEY. */
+  /** Printed only where the folder made it: one that was given is known, and logs of servers are read by others. */
   readonly adminKey: string | undefined;
 }
 
@@ -21,13 +21,15 @@ export function bannerText(facts: BannerFacts): string {
 function addresses({ config, port, adminKeyFile, adminKey }: BannerFacts): string[] {
   const at = `${reachableHost(config.host)}:${port}`;
   const isApi = config.roles.includes('api');
-  const key = adminKeyFile ?? (adminKey === undefined ? undefined : 'ADMIN_API_KEY');
+  const key =
+    adminKeyFile === undefined ? adminKey && 'as in ADMIN_API_KEY' : `${adminKey} (in ${adminKeyFile})`;
   return [
     `Fanfare serves ${config.roles.join(', ')} on http://${at}`,
     ...(isApi ? [`  GraphQL    http://${at}/graphql, with SSE; WebSocket on ws://${at}/graphql`] : []),
     ...(isApi && config.graphiql ? [`  GraphiQL   http://${at}/graphql in a browser`] : []),
     `  health     http://${at}/healthz, /readyz, /metrics`,
-    ...(key === undefined ? [] : [`  admin key  in ${key}`]),
+    ...(key === undefined ? [] : [`  admin key  ${key}`]),
+    ...(config.publicUrl === undefined ? [] : [`  public     ${config.publicUrl}`]),
   ];
 }
 

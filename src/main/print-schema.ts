@@ -34,7 +34,7 @@ const files = printFiles();
 const stale = await findStale(files);
 if (process.argv.includes('--check')) {
   if (stale.length > 0) {
-    console.error(`not up to date in schema/: ${stale.join(', ')}; run "npm run schema:print" and commit the result`);
+    process.stderr.write(`not up to date in schema/: ${stale.join(', ')}; run "npm run schema:print" and commit the result\n`);
     process.exitCode = 1;
   }
 } else {
@@ -43,6 +43,6 @@ if (process.argv.includes('--check')) {
     const text = files.get(name);
     const file = new URL(name, HOUSE);
     await (text === undefined ? rm(file) : writeFile(file, text));
-    console.log(`${text === undefined ? 'removed' : 'wrote'} schema/${name}`);
+    process.stdout.write(`${text === undefined ? 'removed' : 'wrote'} schema/${name}\n`);
   }
 }

@@ -1,0 +1,87 @@
+import { expect } from 'vitest';
+import type { TestApp } from './app.ts';
+import { eventually } from './eventually.ts';
+import { stockClient } from './live-client.ts';
+import { type PositionWatch, watchPositions } from './position-watch.ts';
+import { notesWrite } from './probe-domain.ts';
+
+/** Writers that go on until they are stopped. */
+export interface Writers {
+  /** The cursors of changes so far. */
+  readonly cursors: string[];
+  stop(): Promise<void>;
+}
+
+/** Writes events at full speed, by so many at once. */
+export function startWriters(app: Pick<TestApp, 'post'>, { count = 3, events = 3 } = {}): Writers {
+  const cursors: string[] = [];
+  let isOver = false;
+  const write = async () => {
+    while (!isOver) cursors.push((await notesWrite(app, { count: events })).cursor);
+  };
+  const running = Promise.all(Array.from({ length: count }, write));
+  return {
+    cursors,
+    async stop() {
+      isOver = true;
+      await running;
+    },
+  };
+}
+
+/** The account's last position, when all that was written has one. */
+export async function settledHead(app: Pick<TestApp, 'post'>, cursor: string): Promise<number> {
+  const answer = await app.post(
+    'query ($c: String!) { before: events(before: $c, last: 1) { nodes { position } } at: events(last: 1) { nodes { position } } }',
+    { c: cursor },
+  );
+  expect(answer.errors).toBeUndefined();
+  return Number(answer.data.at.nodes[0].position);
+}
+
+/**
+ * Attaches subscribers at cursors of all kinds while writers are at full speed; each must get exactly what lies behind its
+ * cursor: of an earlier event, the head, or a change's own that may not be stamped yet.
+ */
+export async function attachUnderLoad(app: TestApp, trials: number): Promise<void> {
+  const clients = Array.from({ length: Math.ceil(trials / 50) + 1 }, () => stockClient(app.wsUrl, app.key));
+  const writers = startWriters(app);
+  const watches: { readonly watch: PositionWatch; readonly after: number }[] = [];
+  await eventually(() => writers.cursors.length > 20);
+  for (let trial = 0; trial < trials; trial++) {
+    const client = clients[trial % clients.length];
+    if (client === undefined) throw new Error('there is a client');
+    const { cursor, after } = await pickCursor(app, writers, trial);
+    // three groups of equal subscribers, and one for each that stands alone
+    const alias = trial % 4 === 3 ? `p${trial}: position` : `q${trial % 4}: position`;
+    const query = `subscription ($after: String) { events(after: $after) { position ${alias} } }`;
+    watches.push({ watch: watchPositions(client, cursor, query), after });
+  }
+  await writers.stop();
+  const head = await settledHead(app, writers.cursors.at(-1) ?? '');
+  for (const { watch, after } of watches) await watch.expectSuffix(after, head);
+  await Promise.all(clients.map((client) => client.dispose()));
+}
+
+async function pickCursor(app: TestApp, writers: Writers, trial: number): Promise<{ cursor: string; after: number }> {
+  if (trial % 3 === 0) {
+    const answer = await app.post('{ head events(last: 1) { nodes { position cursor } } }');
+    const { cursor, position } = answer.data.events.nodes[0];
+    return { cursor, after: Number(position) };
+  }
+  if (trial % 3 === 1) {
+    const answer = await app.post('{ events(last: 100) { nodes { position cursor } } }');
+    const { nodes } = answer.data.events;
+    const { cursor, position } = nodes[(trial * 37) % nodes.length];
+    return { cursor, after: Number(position) };
+  }
+  // the newest change: its last event's position is looked up when it has one
+  const { cursor } = await notesWrite(app, { count: 1 });
+  writers.cursors.push(cursor);
+  const answer = await app.post('query ($c: String!) { events(after: $c, first: 1) { nodes { position } } head }', {
+    c: cursor,
+  });
+  const next = answer.data.events.nodes[0]?.position;
+  if (next !== undefined) return { cursor, after: Number(next) - 1 };
+  return { cursor, after: await settledHead(app, cursor) };
+}

@@ -171,15 +171,18 @@ describe('the banner', () => {
       undefined,
       'serves relay on http://127.0.0.1:4000',
     ],
-  ])('%s: fits a screen, says what holds, and shows no secret but the key that it made', (_name, env, adminKeyFile, promise) => {
-    const banner = bannerText({ config: config(env), port: 4000, adminKeyFile, adminKey: key });
-    const lines = banner.split('\n');
-    expect(lines.length).toBeLessThanOrEqual(24);
-    expect(lines.filter((line) => line.length > 100)).toEqual([]);
-    expect(banner).toContain(promise);
-    expect(banner.includes(key)).toBe(adminKeyFile !== undefined);
-    expect(banner).not.toContain('hidden');
-  });
+  ])(
+    '%s: fits a screen, says what holds, and shows no secret but the key that it made',
+    (_name, env, adminKeyFile, promise) => {
+      const banner = bannerText({ config: config(env), port: 4000, adminKeyFile, adminKey: key });
+      const lines = banner.split('\n');
+      expect(lines.length).toBeLessThanOrEqual(24);
+      expect(lines.filter((line) => line.length > 100)).toEqual([]);
+      expect(banner).toContain(promise);
+      expect(banner.includes(key)).toBe(adminKeyFile !== undefined);
+      expect(banner).not.toContain('hidden');
+    },
+  );
 
   test('says that callbacks to loopback are allowed only where nobody decided it', () => {
     const facts = { port: 4000, adminKeyFile: undefined, adminKey: key };

@@ -60,17 +60,17 @@ describe.each(BACKENDS)('accounts and keys on %s', (backend) => {
       query: 'query ($after: String) { events(after: $after) { nodes { id } } }',
       variables: { after: cursor },
     });
-    expect(foreignCursor.errors?.[0]?.extensions['code']).toBe('INVALID_CURSOR');
+    expect(foreignCursor.errors?.[0]?.extensions.code).toBe('INVALID_CURSOR');
     const edited = await post(other, {
       query: 'mutation ($id: ID!) { noteEdit(id: $id, text: "theirs") { __typename } }',
       variables: { id: note.id },
     });
-    expect(edited.errors?.[0]?.extensions['code']).toBe('NOT_FOUND');
+    expect(edited.errors?.[0]?.extensions.code).toBe('NOT_FOUND');
   });
 
   it('refuses what the scopes do not allow', async () => {
     const reader = await createKey({ scopes: ['events:read'] });
-    const codeOf = async (query: string) => (await post(reader, { query })).errors?.[0]?.extensions['code'];
+    const codeOf = async (query: string) => (await post(reader, { query })).errors?.[0]?.extensions.code;
     expect(await codeOf('mutation { noteWrite(text: "x") { __typename } }')).toBe('FORBIDDEN');
     expect(await codeOf('{ notes { nodes { id } } }')).toBe('FORBIDDEN');
     expect(await codeOf('{ __schema { queryType { name } } }')).toBe('FORBIDDEN');
@@ -82,7 +82,7 @@ describe.each(BACKENDS)('accounts and keys on %s', (backend) => {
   it('gives no scope away that the creator lacks, and no unknown one', async () => {
     const creator = await createKey({ scopes: ['keys:write', 'events:read'] });
     const codeOf = async (variables: unknown) =>
-      (await post(creator, { query: CREATE_KEY, variables })).errors?.[0]?.extensions['code'];
+      (await post(creator, { query: CREATE_KEY, variables })).errors?.[0]?.extensions.code;
     expect(await codeOf({ scopes: ['notes:write'] })).toBe('FORBIDDEN');
     expect(await codeOf({ scopes: ['notes:wirte'] })).toBe('BAD_INPUT');
     expect(await codeOf({ scopes: ['events:read'], accountId: await createAccount() })).toBe('NOT_FOUND');
@@ -94,7 +94,7 @@ describe.each(BACKENDS)('accounts and keys on %s', (backend) => {
     await app.post('mutation ($id: ID!) { apiKeyRevoke(id: $id) { __typename } }', { id: key.id });
     const expired = await createKey({ expiresAt: new Date(Date.now() + 50).toISOString() });
     await eventually(async () => {
-      expect((await post(expired, { query: '{ viewer { id } }' })).errors?.[0]?.extensions['code']).toBe(
+      expect((await post(expired, { query: '{ viewer { id } }' })).errors?.[0]?.extensions.code).toBe(
         'UNAUTHENTICATED',
       );
     });

@@ -1,5 +1,5 @@
 import { Refusal, type Tx } from '#engine';
-import { lockProducts, moveStock } from '../product/stock.ts';
+import { lockProducts, moveStock, type StockCause } from '../product/stock.ts';
 import type { OrderRow, Tables } from '../tables.ts';
 import { orderCancelled, orderDelivered, orderPaid, orderShipped } from './events.ts';
 import { orderFacts, readLines, sumByProduct } from './orders.ts';
@@ -53,13 +53,17 @@ async function moveOrder(tx: Tx<Tables>, { id, expectedVersion }: OrderMove, sta
     .execute();
   const order: OrderRow = { ...before, state };
   const lines = await readLines(tx, id);
-  await tx.emit(EVENT[state], { subjectId: id, payload: { order: orderFacts(order, lines, version) } });
-  if (state === 'CANCELLED') await giveBack(tx, id, sumByProduct(lines));
+  const moved = await tx.emit(EVENT[state], { subjectId: id, payload: { order: orderFacts(order, lines, version) } });
+  if (state === 'CANCELLED') await giveBack(tx, { orderId: id, causedBy: moved?.id }, sumByProduct(lines));
   return { order };
 }
 
-async function giveBack(tx: Tx<Tables>, orderId: string, quantities: ReadonlyMap<string, number>): Promise<void> {
+async function giveBack(
+  tx: Tx<Tables>,
+  cause: Pick<StockCause, 'orderId' | 'causedBy'>,
+  quantities: ReadonlyMap<string, number>,
+): Promise<void> {
   const products = await lockProducts(tx, [...quantities.keys()]);
   const moves = [...products.values()].map((product) => ({ product, by: quantities.get(product.id) ?? 0 }));
-  await moveStock(tx, moves, { reason: 'ORDER_CANCELLED', orderId });
+  await moveStock(tx, moves, { reason: 'ORDER_CANCELLED', ...cause });
 }

@@ -41,10 +41,10 @@ export async function placeOrder(tx: Tx<Tables>, draft: OrderDraft, { maySetPric
   const id = tx.newId('Order');
   const lines = draft.lines.map((line, index) => toLine({ tx, line, index, orderId: id, products }));
   const order = await insertOrder(tx, { id, customerId: draft.customerId ?? null, lines });
-  await tx.emit(orderPlaced, { subjectId: id, payload: { order: orderFacts(order, lines, 1) } });
+  const placed = await tx.emit(orderPlaced, { subjectId: id, payload: { order: orderFacts(order, lines, 1) } });
   const taken = sumByProduct(lines);
   const moves = [...products.values()].map((product) => ({ product, by: -(taken.get(product.id) ?? 0) }));
-  await moveStock(tx, moves, { reason: 'ORDER_PLACED', orderId: id });
+  await moveStock(tx, moves, { reason: 'ORDER_PLACED', orderId: id, causedBy: placed?.id });
   return { order };
 }
 

@@ -46,9 +46,7 @@ export async function lockProducts(tx: Tx<Tables>, ids: readonly string[]): Prom
     .where('account_id', '=', tx.accountId)
     .where('id', 'in', ids)
     .orderBy('id')
-
     .forUpdate()
-
     .execute();
   const products = new Map(rows.map((row) => [row.id, row]));
   const missing = ids.find((id) => !products.has(id));
@@ -67,13 +65,15 @@ export interface StockMove {
 export interface StockCause {
   readonly reason: z.infer<typeof StockReason>;
   readonly orderId: string | null;
+  /** The event that moved it. */
+  readonly causedBy?: string | undefined;
 }
 
 /** Changes the stock of products that are locked, or refuses with `OutOfStock` naming all that lack. */
 export async function moveStock(
   tx: Tx<Tables>,
   moves: readonly StockMove[],
-  { reason, orderId }: StockCause,
+  { reason, orderId, causedBy }: StockCause,
 ): Promise<ProductRow[]> {
   requireStock(moves);
   await sql`
@@ -86,6 +86,7 @@ export async function moveStock(
     await tx.emit(stockChanged, {
       subjectId: product.id,
       changed: by === 0 ? [] : ['stock'],
+      causedBy,
       payload: { sku: product.sku, stock: product.stock + by, by, reason, orderId },
     });
   }

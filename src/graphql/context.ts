@@ -40,6 +40,8 @@ export interface EngineContext<Tables = unknown> {
   readonly accountId: string;
   readonly requestId: string;
   readonly idempotencyKey: string | undefined;
+  /** The event that the caller answers with its change. */
+  readonly causedBy: string | undefined;
   /** Reads the account's rows. It can't write, and refuses a statement that does not name the account. */
   readonly read: ReadonlyKysely<Tables>;
   readonly loaders: Loaders;
@@ -52,19 +54,21 @@ export interface ContextOptions {
   readonly principal: Principal;
   readonly requestId: string;
   readonly idempotencyKey?: string | undefined;
+  readonly causedBy?: string | undefined;
   /** Set where the document selects `head`: its read must come before any other. @default false */
   readonly readsHead?: boolean;
 }
 
 /** Makes a context. With `readsHead` the caller awaits `context.head` before it executes. */
 export function createContext(engine: EngineServices, options: ContextOptions): EngineContext {
-  const { principal, requestId, idempotencyKey } = options;
+  const { principal, requestId, idempotencyKey, causedBy } = options;
   const read = guardedReader(engine, principal.accountId);
   return {
     principal,
     accountId: principal.accountId,
     requestId,
     idempotencyKey,
+    causedBy,
     read: read as unknown as ReadonlyKysely<unknown>, // the same object, less the methods that write
     loaders: createLoaders(read, principal, engine.registry),
     engine,

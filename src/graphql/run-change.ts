@@ -148,7 +148,12 @@ async function isRemembered({ engine }: EngineContext, { accountId, key }: Idemp
 }
 
 function authorOf(context: EngineContext): Author {
-  return { accountId: context.accountId, actor: context.principal.id, requestId: context.requestId, causedBy: null };
+  return {
+    accountId: context.accountId,
+    actor: context.principal.id,
+    requestId: context.requestId,
+    causedBy: context.causedBy ?? null,
+  };
 }
 
 async function lastPlace(tx: Tx): Promise<Place> {

@@ -12,7 +12,7 @@ import type { Hub } from '../live/hub.ts';
 import type { Sink } from '../live/stream.ts';
 import { canonicalJson } from '../runtime/canonical-json.ts';
 import type { Observe } from '../runtime/observe.ts';
-import type { OperationRequest } from './request.ts';
+import { type OperationRequest, readCausedBy } from './request.ts';
 
 /** Who asks, in which request. */
 export interface Caller {
@@ -87,8 +87,9 @@ export function createGateway(deps: GatewayDeps): Gateway {
       return { kind: operation.operation, document, readsHead };
     },
     async run(operation, request, caller) {
-      const contextValue = createContext(engine, { ...caller, readsHead: operation.readsHead });
       try {
+        const causedBy = readCausedBy(request.extensions);
+        const contextValue = createContext(engine, { ...caller, causedBy, readsHead: operation.readsHead });
         await contextValue.head;
         const result = await execute({
           schema,

@@ -144,6 +144,17 @@ export function readIdempotencyKey(
   throw new EngineError('BAD_INPUT', 'the Idempotency-Key must be 1 to 255 visible ASCII characters');
 }
 
+/**
+ * The event that a change answers, from `extensions.causedBy`: it becomes `causedBy` of the change's events.
+ * @throws EngineError BAD_INPUT unless it has the form of an event's id
+ */
+export function readCausedBy(extensions: Readonly<Record<string, unknown>> | undefined): string | undefined {
+  const id = extensions?.causedBy;
+  if (isNullish(id)) return undefined;
+  if (typeof id === 'string' && /^evt_[0-9a-f]{32}$/.test(id)) return id;
+  throw new EngineError('BAD_INPUT', '"extensions.causedBy" must be the id of an event: evt_…');
+}
+
 /** The caller's `X-Request-Id` if it is a sane one, else a new id. */
 export function requestIdOf(request: IncomingMessage): string {
   const given = request.headers['x-request-id'];

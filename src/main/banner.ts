@@ -21,8 +21,7 @@ export function bannerText(facts: BannerFacts): string {
 function addresses({ config, port, adminKeyFile, adminKey }: BannerFacts): string[] {
   const at = `${reachableHost(config.host)}:${port}`;
   const isApi = config.roles.includes('api');
-  const key =
-    adminKeyFile === undefined ? adminKey && 'as in ADMIN_API_KEY' : `${adminKey} (in ${adminKeyFile})`;
+  const key = adminKeyFile === undefined ? adminKey && 'as in ADMIN_API_KEY' : `${adminKey} (in ${adminKeyFile})`;
   return [
     `Fanfare serves ${config.roles.join(', ')} on http://${at}`,
     ...(isApi ? [`  GraphQL    http://${at}/graphql, with SSE; WebSocket on ws://${at}/graphql`] : []),

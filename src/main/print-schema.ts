@@ -34,7 +34,9 @@ const files = printFiles();
 const stale = await findStale(files);
 if (process.argv.includes('--check')) {
   if (stale.length > 0) {
-    process.stderr.write(`not up to date in schema/: ${stale.join(', ')}; run "npm run schema:print" and commit the result\n`);
+    process.stderr.write(
+      `not up to date in schema/: ${stale.join(', ')}; run "npm run schema:print" and commit the result\n`,
+    );
     process.exitCode = 1;
   }
 } else {

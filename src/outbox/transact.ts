@@ -21,6 +21,8 @@ export interface Author {
 export type Emission<Payload extends z.ZodRawShape, Kind extends EventKind> = {
   readonly subjectId: string;
   readonly payload: z.infer<z.ZodObject<Payload>>;
+  /** The event that this one follows from, such as one emitted before in the same change. @default the author's */
+  readonly causedBy?: string | undefined;
 } & (Kind extends 'update' ? { readonly changed: readonly string[] } : { readonly changed?: undefined });
 
 /** A captured event. Its position is known only after the commit. */
@@ -143,7 +145,7 @@ async function emit<Payload extends z.ZodRawShape, Kind extends EventKind>(
   const changed = 'changed' in emission && emission.changed !== undefined ? emission.changed : null;
   const { rows } = await sql<{ id: string | null; subject_version: number | null }>`
     select * from fanfare.append(${author.accountId}, ${event.name}, ${emission.subjectId}, ${payload}::jsonb, ${changed}::text[],
-      ${event.version}::int, ${author.actor}, ${author.requestId}, ${author.causedBy}, true)
+      ${event.version}::int, ${author.actor}, ${author.requestId}, ${emission.causedBy ?? author.causedBy}, true)
   `.execute(db);
   const row = rows[0];
   return row && row.id !== null && row.subject_version !== null

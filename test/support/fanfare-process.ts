@@ -62,7 +62,7 @@ export async function spawnFanfare(env: Readonly<Record<string, string>>) {
   const cwd = await mkdtemp(join(inject('run').scratchDir, 'process-'));
   const child = spawn(process.execPath, [MAIN], {
     cwd,
-    env: { PATH: process.env['PATH'] ?? '', PORT: '0', LOG_LEVEL: 'error', ...env },
+    env: { PATH: process.env.PATH ?? '', PORT: '0', LOG_LEVEL: 'error', ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const chunks: string[] = [];

@@ -29,14 +29,12 @@ export function startWriters(app: Pick<TestApp, 'post'>, { count = 3, events = 3
   };
 }
 
-/** The account's last position, when all that was written has one. */
+/** The account's last position, when the change of this cursor has its own: the cursor waits for it. */
 export async function settledHead(app: Pick<TestApp, 'post'>, cursor: string): Promise<number> {
-  const answer = await app.post(
-    'query ($c: String!) { before: events(before: $c, last: 1) { nodes { position } } at: events(last: 1) { nodes { position } } }',
-    { c: cursor },
-  );
-  expect(answer.errors).toBeUndefined();
-  return Number(answer.data.at.nodes[0].position);
+  const waited = await app.post('query ($c: String!) { events(after: $c, first: 1) { nodes { id } } }', { c: cursor });
+  expect(waited.errors).toBeUndefined();
+  const answer = await app.post('{ events(last: 1) { nodes { position } } }');
+  return Number(answer.data.events.nodes[0].position);
 }
 
 /**
@@ -46,7 +44,7 @@ export async function settledHead(app: Pick<TestApp, 'post'>, cursor: string): P
 export async function attachUnderLoad(app: TestApp, trials: number): Promise<void> {
   const clients = Array.from({ length: Math.ceil(trials / 50) + 1 }, () => stockClient(app.wsUrl, app.key));
   const writers = startWriters(app);
-  const watches: { readonly watch: PositionWatch; readonly after: number }[] = [];
+  const watches: { readonly watch: PositionWatch; readonly after: number | Promise<number> }[] = [];
   await eventually(() => writers.cursors.length > 20);
   for (let trial = 0; trial < trials; trial++) {
     const client = clients[trial % clients.length];
@@ -59,11 +57,15 @@ export async function attachUnderLoad(app: TestApp, trials: number): Promise<voi
   }
   await writers.stop();
   const head = await settledHead(app, writers.cursors.at(-1) ?? '');
-  for (const { watch, after } of watches) await watch.expectSuffix(after, head);
+  for (const { watch, after } of watches) await watch.expectSuffix(await after, head);
   await Promise.all(clients.map((client) => client.dispose()));
 }
 
-async function pickCursor(app: TestApp, writers: Writers, trial: number): Promise<{ cursor: string; after: number }> {
+async function pickCursor(
+  app: TestApp,
+  writers: Writers,
+  trial: number,
+): Promise<{ cursor: string; after: number | Promise<number> }> {
   if (trial % 3 === 0) {
     const answer = await app.post('{ head events(last: 1) { nodes { position cursor } } }');
     const { cursor, position } = answer.data.events.nodes[0];
@@ -75,13 +77,13 @@ async function pickCursor(app: TestApp, writers: Writers, trial: number): Promis
     const { cursor, position } = nodes[(trial * 37) % nodes.length];
     return { cursor, after: Number(position) };
   }
-  // the newest change: its last event's position is looked up when it has one
-  const { cursor } = await notesWrite(app, { count: 1 });
+  // the newest change: the cursor itself waits for its stamp here, so that the position can be looked up behind it
+  const { cursor, ids } = await notesWrite(app, { count: 1 });
   writers.cursors.push(cursor);
-  const answer = await app.post('query ($c: String!) { events(after: $c, first: 1) { nodes { position } } head }', {
-    c: cursor,
-  });
-  const next = answer.data.events.nodes[0]?.position;
-  if (next !== undefined) return { cursor, after: Number(next) - 1 };
-  return { cursor, after: await settledHead(app, cursor) };
+  const position = async () => {
+    await app.post('query ($c: String!) { events(after: $c, first: 1) { nodes { id } } }', { c: cursor });
+    const query = 'query ($ids: [ID!]) { events(filter: { subjects: $ids }) { nodes { position } } }';
+    return Number((await app.post(query, { ids })).data.events.nodes[0].position);
+  };
+  return { cursor, after: position() };
 }

@@ -48,3 +48,20 @@ async function ping(port: number, password: string): Promise<void> {
     socket.destroy();
   }
 }
+
+/** Closes the connections of all that listen, as an operator or a full buffer would. */
+export async function killSubscribers({ url }: RedisServer): Promise<void> {
+  const { port, password } = new URL(url);
+  const socket = connect(Number(port), '127.0.0.1');
+  try {
+    socket.write(`AUTH ${password}\r\nCLIENT KILL TYPE pubsub\r\n`);
+    let answer = '';
+    for await (const chunk of socket) {
+      answer += String(chunk);
+      if (/^:\d+\r\n/m.test(answer)) return;
+    }
+    throw new Error(`redis answered ${answer.trim()}`);
+  } finally {
+    socket.destroy();
+  }
+}

@@ -100,7 +100,7 @@ const statements = [
   // serves: forgetting after 24 hours
   sql`create index idempotency_created on fanfare.idempotency (created_at)`,
 
-  // Daily partitions of both tables. Attached, not created in place: the parents stay open to readers, only the default
+  // Daily partitions of each partitioned table here. Attached, not created in place: the parents stay open to readers, only the default
   // partitions are locked for a moment, and who calls this sets a lock_timeout against standing in line for it.
   sql`create function fanfare.make_partitions(until date) returns int language plpgsql as $$
     declare
@@ -111,7 +111,8 @@ const statements = [
     begin
       perform pg_advisory_xact_lock(hashtext('fanfare.make_partitions'));
       while day <= until loop
-        foreach parent in array array['event', 'log'] loop
+        for parent in select c.relname from pg_partitioned_table p join pg_class c on c.oid = p.partrelid
+                      where c.relnamespace = 'fanfare'::regnamespace and c.relkind = 'p' order by c.relname loop
           child := parent || '_' || to_char(day, 'YYYYMMDD');
           continue when to_regclass('fanfare.' || child) is not null;
           execute format('create table fanfare.%I (like fanfare.%I including defaults)', child, parent);

@@ -128,34 +128,7 @@ const tables = [
   ) partition by range (occurred_at)`,
   sql`create table fanfare.body_default partition of fanfare.body default`,
 
-  // As in 0002, for the three tables above too.
-  sql`create or replace function fanfare.make_partitions(until date) returns int language plpgsql as $$
-    declare
-      day date := (fanfare.now() at time zone 'UTC')::date - 1;
-      parent text;
-      child text;
-      made int := 0;
-    begin
-      perform pg_advisory_xact_lock(hashtext('fanfare.make_partitions'));
-      while day <= until loop
-        foreach parent in array array['event', 'log', 'delivery_done', 'attempt', 'body'] loop
-          child := parent || '_' || to_char(day, 'YYYYMMDD');
-          continue when to_regclass('fanfare.' || child) is not null;
-          execute format('create table fanfare.%I (like fanfare.%I including defaults)', child, parent);
-          begin
-            execute format('alter table fanfare.%I attach partition fanfare.%I for values from (%L) to (%L)',
-                           parent, child, day::timestamp at time zone 'UTC', (day + 1)::timestamp at time zone 'UTC');
-            made := made + 1;
-          exception when check_violation then
-            -- the default partition holds rows of that day: they stay there until they are pruned
-            execute format('drop table fanfare.%I', child);
-          end;
-        end loop;
-        day := day + 1;
-      end loop;
-      return made;
-    end
-  $$`,
+  // It finds the three tables above by itself.
   sql`select fanfare.make_partitions((fanfare.now() at time zone 'UTC')::date + 14)`,
 
   // now(), which is stable, not clock_timestamp(): a volatile column would keep the planner from merging the two

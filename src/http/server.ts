@@ -41,6 +41,9 @@ export interface HttpServer {
   drain(drainMs: number): Promise<void>;
 }
 
+/** Longer than any statement may take. */
+const IDLE_SOCKET_MS = 60_000;
+
 export function createHttpServer(options: HttpServerOptions): HttpServer {
   const sockets = createWebSockets(options.gateway);
   const streams = new Set<SseStream>();
@@ -49,7 +52,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     {
       maxHeaderSize: 16 * 1024,
       headersTimeout: 10_000,
-      requestTimeout: 30_000,
+      requestTimeout: 10_000,
       connectionsCheckingInterval: 1_000,
       requireHostHeader: true,
     },
@@ -57,6 +60,8 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
       respond(request, response).catch((error: unknown) => fail(error, { request, response }));
     },
   );
+  // for an answer that its client does not read; pings keep streams alive
+  server.setTimeout(IDLE_SOCKET_MS);
   server.on('upgrade', (request, socket, head) => upgrade(request, { socket, head }, options, sockets));
 
   async function respond(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -75,6 +80,9 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     if (request.method === 'OPTIONS') return send(response, 204, '');
     const requestId = requestIdOf(request);
     response.setHeader('x-request-id', requestId);
+    // a page elsewhere can send a GET unasked, and every other method only after a preflight
+    if (request.method === 'GET' && !isAllowedOrigin(request, options.corsOrigins))
+      throw new EngineError('FORBIDDEN', 'this origin is not allowed; add it to CORS_ORIGINS');
     if (isForGraphiql(request, options.graphiql)) return serveByYoga(request, response, {});
     const principal = await options.gateway.keys.authenticate(bearerKey(request.headers.authorization));
     // yoga refuses other methods

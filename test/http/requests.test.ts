@@ -197,6 +197,16 @@ describe('a GET', () => {
     }
   });
 
+  it('of a page elsewhere is refused', async () => {
+    for (const accept of ['application/json', 'text/event-stream', 'text/html']) {
+      const headers = { origin: 'https://evil.example', accept };
+      expect(await get('{ __typename }', headers), accept).toMatchObject({ status: 403, code: 'FORBIDDEN' });
+      expect((await get('{ __typename }', { ...headers, authorization: '' })).status).toBe(403);
+    }
+    for (const origin of [ALLOWED, new URL(app.url).origin])
+      expect((await get('{ __typename }', { origin })).status).toBe(200);
+  });
+
   it('is the only other method', async () => {
     for (const accept of ['*/*', 'text/event-stream'])
       for (const method of ['PUT', 'DELETE', 'PATCH'])

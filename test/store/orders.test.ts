@@ -61,6 +61,7 @@ describe.each(['postgres', 'pglite'] as const)('orders on %s', (kind) => {
     ]);
     expect([...(caused[0]?.related ?? [])].sort()).toEqual([customerId, spoon, clock].sort());
     expect(caused[1]?.related).toEqual([]);
+    expect(caused.map(({ causedBy }) => causedBy)).toEqual([null, caused[0]?.id, caused[0]?.id]);
   });
 
   it('are placed by guests', async () => {

@@ -24,6 +24,7 @@ async function main(): Promise<number> {
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stopping.resolve(0));
   process.stdout.write(bannerText({ config, port: app.port, adminKey: app.adminKey, adminKeyFile: app.adminKeyFile }));
   const code = await stopping.promise;
+  process.stdout.write(`stopping, in at most ${config.drainSeconds + 5} s\n`);
   await stopWithin(app, config.drainSeconds * 1_000 + 5_000);
   return code;
 }

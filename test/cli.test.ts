@@ -177,26 +177,32 @@ describe('the banner', () => {
       const banner = bannerText({ config: config(env), port: 4000, adminKeyFile, adminKey: key });
       const lines = banner.split('\n');
       expect(lines.length).toBeLessThanOrEqual(24);
-      expect(lines.filter((line) => line.length > 100)).toEqual([]);
+      expect(lines.filter((line) => line.length > 100 && !line.startsWith('  curl'))).toEqual([]);
       expect(banner).toContain(promise);
       expect(banner.includes(key)).toBe(adminKeyFile !== undefined);
       expect(banner).not.toContain('hidden');
     },
   );
 
-  test('says that callbacks to loopback are allowed only where nobody decided it', () => {
+  test('says where callbacks may go', () => {
     const facts = { port: 4000, adminKeyFile: undefined, adminKey: key };
-    expect(bannerText({ ...facts, config: config({}) })).toContain('WEBHOOK_ALLOW_CIDRS');
-    expect(bannerText({ ...facts, config: config({ WEBHOOK_ALLOW_CIDRS: '' }) })).not.toContain('WEBHOOK_ALLOW_CIDRS');
+    const shown = (env: Record<string, string>) => bannerText({ ...facts, config: config(env) });
+    expect(shown({})).toContain('(WEBHOOK_ALLOW_CIDRS is unset)');
+    expect(shown({ WEBHOOK_ALLOW_CIDRS: '' })).toContain('https to public addresses only');
+    expect(shown({ WEBHOOK_ALLOW_CIDRS: '10.0.0.0/8' })).toContain('plain http to 10.0.0.0/8 is allowed');
   });
 
-  test('prints a query that works as it stands', async () => {
+  test('prints a query and a registration that work as they stand', async () => {
     const app = await startApp({ backend: 'embedded', domain });
     onTestFinished(app.stop);
     const banner = bannerText({ config: config({}), port: app.app.port, adminKeyFile: undefined, adminKey: app.key });
-    const [first = ''] = banner.split('  npx fanfare').map((part) => part.slice(part.indexOf('  curl')));
-    const shell = spawn('sh', ['-c', first], { env: { PATH: process.env.PATH, ADMIN_API_KEY: app.key } });
-    expect(JSON.parse(await text(shell.stdout))).toMatchObject({ data: { head: expect.any(String) } });
+    const run = async (command: string) => {
+      const shell = spawn('sh', ['-c', command], { env: { PATH: process.env.PATH, ADMIN_API_KEY: app.key } });
+      return JSON.parse(await text(shell.stdout));
+    };
+    const [query = '', registration = ''] = banner.split('\n').filter((line) => line.startsWith('  curl'));
+    expect(await run(query)).toMatchObject({ data: { head: expect.any(String) } });
+    expect(await run(registration)).toMatchObject({ data: { webhookCreate: { __typename: 'WebhookCreateSuccess' } } });
   });
 });
 

@@ -60,6 +60,17 @@ describe('a start that can not succeed says what to do', () => {
     await database.drop();
   });
 
+  it("for another SECRETS_KEY than the database's, until the old one is given too", async () => {
+    const database = await createTestDatabase();
+    const env = { DATABASE_URL: database.url, ADMIN_API_KEY: makeKey(), SECRETS_KEY };
+    expect(await (await startFanfare(env)).stop()).toBe(0);
+    const other = { ...env, SECRETS_KEY: 'ab'.repeat(32) };
+    await expectRefusal(other, /SECRETS_KEY is not the key .* SECRETS_KEY_PREVIOUS/);
+    expect(await (await startFanfare({ ...other, SECRETS_KEY_PREVIOUS: SECRETS_KEY })).stop()).toBe(0);
+    await expectRefusal(env, /SECRETS_KEY is not the key/);
+    await database.drop();
+  });
+
   it('for a port in use', async () => {
     const other = createServer().listen(0, '127.0.0.1');
     await new Promise((resolve) => other.once('listening', resolve));

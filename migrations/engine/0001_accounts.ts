@@ -9,11 +9,12 @@ const statements = [
   sql`create schema if not exists fanfare`,
 
   // One row. The id keeps two installations apart on one Redis; the epoch is part of each cursor and is replaced
-  // only by `fanfare epoch new`, after a backup was restored.
+  // only by `fanfare epoch new`, after a backup was restored. secrets_check tells which SECRETS_KEY is in use.
   sql`create table fanfare.installation (
     one boolean primary key default true check (one),
     id text not null,
-    epoch text not null
+    epoch text not null,
+    secrets_check text
   )`,
   sql`insert into fanfare.installation (id, epoch)
       values (substr(replace(gen_random_uuid()::text, '-', ''), 1, 12), substr(replace(gen_random_uuid()::text, '-', ''), 1, 16))`,

@@ -2,7 +2,7 @@ import type { Generated, JSONColumnType } from 'kysely';
 
 /** Row shapes of the engine's tables, by their full names. Made by `migrations/engine`. */
 export interface EngineTables {
-  'fanfare.installation': { one: Generated<boolean>; id: string; epoch: string };
+  'fanfare.installation': { one: Generated<boolean>; id: string; epoch: string; secrets_check: string | null };
   'fanfare.shard': {
     id: number;
     generation: Generated<number>;

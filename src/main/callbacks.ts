@@ -40,6 +40,7 @@ export function createCallbackService(options: RoleOptions, { guard, sealer }: C
     sealer,
     observe,
     drainMs: config.drainSeconds * 1_000,
+    pollMs: stores.database.kind === 'pglite' ? 500 : 250,
   });
   const { retentionDays } = config;
   return async (signal) => {

@@ -41,7 +41,7 @@ export async function compose(options: ComposeOptions): Promise<App> {
   const stores = await openStores({ config, domainMigrations: options.domainMigrations, observe, onFatal });
   const ending = new AbortController();
   try {
-    const engine = await createEngine({ stores, domain });
+    const engine = await createEngine({ stores, domain, config });
     const role = { stores, domain, engine, config, observe };
     const callbacks = provideCallbacks(role);
     const api = createApi({ ...role, metrics: metrics.text });

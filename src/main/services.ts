@@ -24,6 +24,7 @@ import { newId } from '../runtime/id.ts';
 import { createWakeup, runLoop, type Wakeup } from '../runtime/loop.ts';
 import type { Observe } from '../runtime/observe.ts';
 import { completeSchema } from './schema.ts';
+import { checkSecretsKey } from './secrets-check.ts';
 import type { Stores } from './stores.ts';
 
 /** Channels for hints. */
@@ -41,9 +42,17 @@ export interface Engine {
   readonly captured: Wakeup;
 }
 
+export interface EngineOptions {
+  readonly stores: Stores;
+  readonly domain: Domain;
+  readonly config: Config;
+}
+
 /** Builds what every role needs, on migrated stores, and writes the catalog and the admin key into the database. */
-export async function createEngine({ stores, domain }: { stores: Stores; domain: Domain }): Promise<Engine> {
-  const { database, bus } = stores;
+export async function createEngine({ stores, domain, config }: EngineOptions): Promise<Engine> {
+  const { database, bus, secretsKey } = stores;
+  const keys = { secretsKey, previousKey: config.secretsKeyPrevious };
+  await checkSecretsKey(database, keys);
   const schema = completeSchema(domain);
   const captured = createWakeup();
   const installation = await database.db.selectFrom('fanfare.installation').select('epoch').executeTakeFirstOrThrow();
@@ -63,7 +72,7 @@ export async function createEngine({ stores, domain }: { stores: Stores; domain:
     database,
     transact,
     catalog: domain.catalog,
-    cursors: createCursorCodec(stores.secretsKey, installation.epoch),
+    cursors: createCursorCodec({ secret: secretsKey, previousSecret: keys.previousKey }, installation.epoch),
     clock: systemClock,
     registry: domain.registry,
     accountTables,
@@ -116,6 +125,8 @@ async function ensureKeys({ database, adminKey }: Stores, domain: Domain): Promi
 /** The role `relay`: leases, stamps, and the daily work on partitions. */
 export function createRelay({ stores, domain, engine, config, observe }: RoleOptions): Service {
   const { database, bus } = stores;
+  // nobody else can emit into the embedded database: each event comes with its hint
+  const pollMs = database.kind === 'pglite' ? 1_000 : 100;
   const sequencer = createSequencer({
     database,
     catalog: domain.catalog,
@@ -141,7 +152,7 @@ export function createRelay({ stores, domain, engine, config, observe }: RoleOpt
       }),
       runLoop({
         name: 'relay.stamp',
-        everyMs: 100,
+        everyMs: pollMs,
         signal,
         observe,
         wakeup: engine.captured,
@@ -174,11 +185,8 @@ export function listenForHints(wake: () => void) {
   return { message: wake, interrupted: () => {}, resumed: wake };
 }
 
-export interface RoleOptions {
-  readonly stores: Stores;
-  readonly domain: Domain;
+export interface RoleOptions extends EngineOptions {
   readonly engine: Engine;
-  readonly config: Config;
   readonly observe: Observe;
 }
 

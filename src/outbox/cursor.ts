@@ -28,15 +28,20 @@ const EVENT_ID = /^evt_([0-9a-f]{32})$/;
 /**
  * A cursor is base64url of version (1 byte), epoch (8), position (8, big-endian) or event id (16), and the first 16
  * bytes of an HMAC-SHA-256 over these and the account.
- * @param secret the bytes of SECRETS_KEY; the cursor key is derived from it by HKDF
+ * @param keys.secret the bytes of SECRETS_KEY; the cursor key is derived from it by HKDF
+ * @param keys.previousSecret of SECRETS_KEY_PREVIOUS: cursors that it signed are still taken
  * @param epoch 16 hex digits, from `fanfare.installation`
  */
-export function createCursorCodec(secret: Uint8Array, epoch: string): CursorCodec {
-  const key = new Uint8Array(hkdfSync('sha256', secret, '', 'fanfare cursor v1', 32));
+export function createCursorCodec(
+  keys: { readonly secret: Uint8Array; readonly previousSecret?: Uint8Array | undefined },
+  epoch: string,
+): CursorCodec {
+  const key = deriveKey(keys.secret);
+  const known = keys.previousSecret === undefined ? [key] : [key, deriveKey(keys.previousSecret)];
   const epochBytes = Buffer.from(epoch, 'hex');
 
-  const mac = (accountId: string, head: Uint8Array) =>
-    createHmac('sha256', key).update(head).update(accountId).digest().subarray(0, MAC_BYTES);
+  const mac = (accountId: string, head: Uint8Array, by = key) =>
+    createHmac('sha256', by).update(head).update(accountId).digest().subarray(0, MAC_BYTES);
 
   return {
     encode(accountId, place) {
@@ -46,7 +51,8 @@ export function createCursorCodec(secret: Uint8Array, epoch: string): CursorCode
     decode(accountId, cursor) {
       const bytes = cursorBytes(cursor);
       const head = bytes.subarray(0, -MAC_BYTES);
-      if (!timingSafeEqual(bytes.subarray(-MAC_BYTES), mac(accountId, head))) throw invalidCursor();
+      const isOurs = known.some((by) => timingSafeEqual(bytes.subarray(-MAC_BYTES), mac(accountId, head, by)));
+      if (!isOurs) throw invalidCursor();
       if (!head.subarray(1, 1 + EPOCH_BYTES).equals(epochBytes)) {
         throw new EngineError(
           'EPOCH_CHANGED',
@@ -56,6 +62,10 @@ export function createCursorCodec(secret: Uint8Array, epoch: string): CursorCode
       return readPlace(head[0] ?? 0, head.subarray(1 + EPOCH_BYTES));
     },
   };
+}
+
+function deriveKey(secret: Uint8Array): Uint8Array {
+  return new Uint8Array(hkdfSync('sha256', secret, '', 'fanfare cursor v1', 32));
 }
 
 /** What is thrown for a cursor that this server did not give to this account. */

@@ -23,7 +23,7 @@ export async function prune(database: Database, options: PruneOptions, observe: 
     .deleteFrom('fanfare.idempotency')
     .where('created_at', '<', sql<Date>`fanfare.now() - interval '24 hours'`)
     .executeTakeFirst();
-  observe({ name: 'prune.done', made, dropped, forgotten_keys: Number(forgotten.numDeletedRows) });
+  observe({ name: 'prune.done', made, dropped, forgotten_calls: Number(forgotten.numDeletedRows) });
 }
 
 /** Gives 0 if something is locked: with two weeks in stock the next call will do. */

@@ -19,7 +19,7 @@ export type CallbackRefusalReason = (typeof CALLBACK_REFUSAL_REASONS)[number];
 
 /** The one text for every refusal: which address was found, and what listens there, is nobody's business. */
 export const CALLBACK_REFUSED_MESSAGE =
-  'the callback URL is refused: use https, a public host name and port 443 or a free port from 1024 on';
+  "the callback URL is refused: expected https, without user or fragment, a host whose addresses are all public, port 443 or one from 1024 on that no common service has; other addresses are the operator's to allow, by WEBHOOK_ALLOW_CIDRS";
 
 export interface CallbackUrlAccepted {
   readonly ok: true;

@@ -1,5 +1,4 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { createCursorCodec } from '../../src/outbox/cursor.ts';
 import { startApp, type TestApp } from '../support/app.ts';
 import { eventually } from '../support/eventually.ts';
 import { queryBeside } from '../support/installation.ts';
@@ -52,9 +51,14 @@ it('a cursor past retention is refused with the earliest that works', async () =
 });
 
 it('a cursor from before the log was restored is refused', async () => {
-  const secret = Buffer.from(app.env.SECRETS_KEY ?? '', 'hex');
-  const old = createCursorCodec(secret, '00'.repeat(8)).encode('acc_default', { kind: 'position', position: 1 });
-  expect(await refusals(app, old)).toEqual({ status: 400, extensions: { code: 'EPOCH_CHANGED' } });
+  await settledHead(app, (await notesWrite(app, { count: 1 })).cursor);
+  const old = (await app.post('{ head }')).data.head;
+  const [before] = await queryBeside<{ epoch: string }>(app, 'select epoch from fanfare.installation');
+  await queryBeside(app, 'update fanfare.installation set epoch = $1', ['0123456789abcdef']);
+  const restored = await startSecondApp(app, { domain, env: { ROLES: 'api' } });
+  expect(await refusals(restored, old)).toEqual({ status: 400, extensions: { code: 'EPOCH_CHANGED' } });
+  await restored.stop();
+  await queryBeside(app, 'update fanfare.installation set epoch = $1', [before?.epoch]);
 });
 
 it('a cursor of a change that gets no position is refused after its wait', async () => {

@@ -9,7 +9,7 @@ import { noteWritten, written } from '../support/log-domain.ts';
 import { stampAll } from '../support/log-sequencer.ts';
 
 const secret = Buffer.from('the bytes of SECRETS_KEY');
-const cursors = createCursorCodec(secret, '0123456789abcdef');
+const cursors = createCursorCodec({ secret }, '0123456789abcdef');
 const places = fc.oneof(
   fc.record({ kind: fc.constant('position' as const), position: fc.nat({ max: Number.MAX_SAFE_INTEGER }) }),
   fc.record({ kind: fc.constant('commit' as const), eventId: fc.constant('').map(() => newId('evt')) }),
@@ -62,8 +62,8 @@ describe('a cursor', () => {
 
   it('is refused for another account, by another key, and from before a restored backup', () => {
     const cursor = cursors.encode('acc_a', { kind: 'position', position: 7 });
-    const otherKey = createCursorCodec(Buffer.from('another'), '0123456789abcdef');
-    const otherEpoch = createCursorCodec(secret, 'fedcba9876543210');
+    const otherKey = createCursorCodec({ secret: Buffer.from('another') }, '0123456789abcdef');
+    const otherEpoch = createCursorCodec({ secret }, 'fedcba9876543210');
     expect(() => cursors.decode('acc_b', cursor)).toThrow(expect.objectContaining({ code: 'INVALID_CURSOR' }));
     expect(() => otherKey.decode('acc_a', cursor)).toThrow(expect.objectContaining({ code: 'INVALID_CURSOR' }));
     expect(() => otherEpoch.decode('acc_a', cursor)).toThrow(expect.objectContaining({ code: 'EPOCH_CHANGED' }));

@@ -98,7 +98,7 @@ export async function createEngineServices(database: Database, domain: Domain): 
     }),
     catalog,
     registry,
-    cursors: createCursorCodec(randomBytes(32), epoch),
+    cursors: createCursorCodec({ secret: randomBytes(32) }, epoch),
     clock: systemClock,
     accountTables,
     callsUnderWay: new Map(),

@@ -12,7 +12,7 @@ import { noteWritten, written } from './log-domain.ts';
 import { stampAll } from './log-sequencer.ts';
 
 const DAY_MS = 86_400_000;
-const cursors = createCursorCodec(Buffer.from('secret'), '0123456789abcdef');
+const cursors = createCursorCodec({ secret: Buffer.from('secret') }, '0123456789abcdef');
 
 /** Live days of events and prunes with a clock that the test moves. `isLong`: weeks of them, too. */
 export function describeRetention(kind: Backend, { isLong }: { readonly isLong: boolean }): void {
@@ -161,7 +161,7 @@ export function describeRetention(kind: Backend, { isLong }: { readonly isLong: 
       expect((await claim()).result).toEqual({ id: 'note_1' });
       await log.advanceClock(120_000);
       await pruneNow();
-      expect(observed.map(({ forgotten_keys }) => forgotten_keys)).toEqual([0, 1]);
+      expect(observed.map(({ forgotten_calls }) => forgotten_calls)).toEqual([0, 1]);
       expect((await claim()).result).toBeUndefined();
     });
 

@@ -50,15 +50,26 @@ async function ping(port: number, password: string): Promise<void> {
 }
 
 /** Closes the connections of all that listen, as an operator or a full buffer would. */
-export async function killSubscribers({ url }: RedisServer): Promise<void> {
+export async function killSubscribers({ url }: Pick<RedisServer, 'url'>): Promise<void> {
+  await ask(url, 'CLIENT KILL TYPE pubsub', /^:\d+\r\n/m);
+}
+
+/** The channels with that beginning that somebody listens to. */
+export async function countChannels({ url }: Pick<RedisServer, 'url'>, prefix: string): Promise<number> {
+  const answer = await ask(url, `PUBSUB CHANNELS ${prefix}*`, /^\*\d+\r\n/m);
+  return Number(/^\*(\d+)\r\n/m.exec(answer)?.[1]);
+}
+
+/** Sends one command on a connection of its own; gives what was answered when the expected had come. */
+async function ask(url: string, command: string, expected: RegExp): Promise<string> {
   const { port, password } = new URL(url);
   const socket = connect(Number(port), '127.0.0.1');
   try {
-    socket.write(`AUTH ${password}\r\nCLIENT KILL TYPE pubsub\r\n`);
+    socket.write(`${password === '' ? '' : `AUTH ${password}\r\n`}${command}\r\n`);
     let answer = '';
     for await (const chunk of socket) {
       answer += String(chunk);
-      if (/^:\d+\r\n/m.test(answer)) return;
+      if (expected.test(answer)) return answer;
     }
     throw new Error(`redis answered ${answer.trim()}`);
   } finally {

@@ -1,6 +1,11 @@
+import { sql } from 'kysely';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { makeKey } from '../src/identity/key-format.ts';
+import { connectPostgres } from '../src/database/connect.ts';
+import { StartupError } from '../src/errors.ts';
+import { makeKey, parseKey } from '../src/identity/key-format.ts';
+import { createKeyStore, ensureAdminKey } from '../src/identity/keys.ts';
 import { BACKENDS, post, startApp, type TestApp } from './support/app.ts';
+import { createTestDatabase } from './support/database.ts';
 import { eventually } from './support/eventually.ts';
 import { domain, toyMigrations } from './support/toy-domain.ts';
 
@@ -88,11 +93,56 @@ describe.each(BACKENDS)('accounts and keys on %s', (backend) => {
     expect(await codeOf({ scopes: ['events:read'], accountId: await createAccount() })).toBe('NOT_FOUND');
   });
 
+  it('refuses a description that is too long or can not be stored, and an end that is past or too far away', async () => {
+    const refusal = async (variables: Record<string, unknown>) => {
+      const query = `mutation ($description: String, $expiresAt: DateTime) {
+        apiKeyCreate(scopes: ["events:read"], description: $description, expiresAt: $expiresAt) { __typename } }`;
+      const [error] = (await app.post(query, variables)).errors ?? [];
+      return [error?.extensions.code, error?.message];
+    };
+    expect(await refusal({ description: 'x'.repeat(201) })).toEqual(['BAD_INPUT', expect.stringMatching(/200/)]);
+    expect(await refusal({ description: 'a\0' })).toEqual(['BAD_INPUT', expect.stringMatching(/U\+0000/)]);
+    expect(await refusal({ expiresAt: '2020-01-01T00:00:00Z' })).toEqual(['BAD_INPUT', expect.stringMatching(/past/)]);
+    expect(await refusal({ expiresAt: '9999-12-31T23:59:59-01:00' })).toEqual([
+      'BAD_INPUT',
+      expect.stringMatching(/9999/),
+    ]);
+    expect(await refusal({ description: 'x'.repeat(200), expiresAt: '9999-12-31T23:59:59Z' })).toEqual([
+      undefined,
+      undefined,
+    ]);
+  });
+
+  it('revokes no key that holds more than the caller, and those of other accounts for operators only', async () => {
+    const REVOKE =
+      'mutation ($id: ID!, $accountId: ID) { apiKeyRevoke(id: $id, accountId: $accountId) { __typename } }';
+    const revoke = async (caller: { url: string; key: string }, variables: Record<string, unknown>) => {
+      const { data, errors } = await post(caller, { query: REVOKE, variables });
+      return errors?.[0]?.extensions.code ?? data.apiKeyRevoke.__typename;
+    };
+    const lesser = await createKey({ scopes: ['keys:write', 'events:read'] });
+    const operator = await createKey({ scopes: ['keys:write', 'operator'] });
+    const equal = await createKey({ scopes: ['events:read'] });
+    expect(await revoke(lesser, { id: operator.id })).toBe('FORBIDDEN');
+    expect((await post(operator, { query: '{ viewer { id } }' })).errors).toBeUndefined();
+    expect(await revoke(lesser, { id: equal.id })).toBe('ApiKeyRevokeSuccess');
+
+    const accountId = await createAccount();
+    const foreign = await createKey({ accountId });
+    expect(await revoke(lesser, { id: foreign.id })).toBe('NOT_FOUND');
+    expect(await revoke(lesser, { id: foreign.id, accountId })).toBe('NOT_FOUND');
+    expect(await revoke({ url: app.url, key: app.key }, { id: foreign.id })).toBe('NOT_FOUND');
+    expect((await post(foreign, { query: '{ viewer { id } }' })).errors).toBeUndefined();
+    expect(await revoke({ url: app.url, key: app.key }, { id: foreign.id, accountId })).toBe('ApiKeyRevokeSuccess');
+    expect((await post(foreign, { query: '{ viewer { id } }' })).errors?.[0]?.extensions.code).toBe('UNAUTHENTICATED');
+    expect(await revoke(lesser, { id: 'key_a\0' })).toBe('NOT_FOUND');
+  });
+
   it('ends a revoked and an expired key at once, with one text for all reasons', async () => {
     const key = await createKey({});
     expect(await post(key, { query: '{ viewer { id } }' })).toEqual({ data: { viewer: { id: key.id } } });
     await app.post('mutation ($id: ID!) { apiKeyRevoke(id: $id) { __typename } }', { id: key.id });
-    const expired = await createKey({ expiresAt: new Date(Date.now() + 50).toISOString() });
+    const expired = await createKey({ expiresAt: new Date(Date.now() + 1_000).toISOString() });
     await eventually(async () => {
       expect((await post(expired, { query: '{ viewer { id } }' })).errors?.[0]?.extensions.code).toBe(
         'UNAUTHENTICATED',
@@ -113,5 +163,34 @@ describe.each(BACKENDS)('accounts and keys on %s', (backend) => {
     const second = await create();
     expect(first.data.apiKeyCreate.secret).toMatch(/^ff_/);
     expect(second.data.apiKeyCreate).toEqual({ ...first.data.apiKeyCreate, secret: null });
+  });
+});
+
+describe('the admin key', () => {
+  it('is made, renewed and revived as the settings say, but is never taken out of another account', async () => {
+    const { url, drop } = await createTestDatabase();
+    const database = await connectPostgres({ url });
+    try {
+      const key = makeKey();
+      const id = parseKey(key)?.id ?? '';
+      const keys = createKeyStore(database);
+      await sql`insert into fanfare.account (id, name, shard) values ('acc_other', 'other', 0)`.execute(database.db);
+      await ensureAdminKey(database, key, ['operator']);
+      await sql`update fanfare.api_key set revoked_at = fanfare.now(), expires_at = '2020-01-01' where id = ${id}`.execute(
+        database.db,
+      );
+      await expect(keys.authenticate(key)).rejects.toMatchObject({ code: 'UNAUTHENTICATED' });
+      await ensureAdminKey(database, key, ['operator']);
+      expect(await keys.authenticate(key)).toMatchObject({ accountId: 'acc_default', expiresAt: undefined });
+
+      await sql`update fanfare.api_key set account_id = 'acc_other', scopes = '{events:read}' where id = ${id}`.execute(
+        database.db,
+      );
+      await expect(ensureAdminKey(database, key, ['operator'])).rejects.toBeInstanceOf(StartupError);
+      expect((await keys.authenticate(key)).scopes).toEqual(new Set(['events:read']));
+    } finally {
+      await database.close();
+      await drop();
+    }
   });
 });

@@ -6,8 +6,8 @@ export async function up(db: Kysely<unknown>): Promise<void> {
 }
 
 const statements = [
-  // Holds what it gets; asks for no more than its fair share of the living processes.
-  sql`create function fanfare.claim_shards(p_owner text, p_lease interval, p_steal boolean)
+  // Holds what it gets; asks for no more than its fair share of the living processes, and for none of p_except.
+  sql`create function fanfare.claim_shards(p_owner text, p_lease interval, p_steal boolean, p_except smallint[] default '{}')
   returns table (id smallint, generation bigint) language plpgsql as $$
     declare
       v_fair int;
@@ -29,7 +29,7 @@ const statements = [
       return query
       update fanfare.shard s set generation = s.generation + 1, owner = p_owner, lease_until = clock_timestamp() + p_lease
       from (
-        select s2.id from fanfare.shard s2 where p_steal or s2.lease_until <= clock_timestamp()
+        select s2.id from fanfare.shard s2 where (p_steal or s2.lease_until <= clock_timestamp()) and not s2.id = any(p_except)
         order by s2.id limit greatest(v_fair - v_held, 0) for update skip locked
       ) free
       where s.id = free.id
@@ -58,13 +58,13 @@ const statements = [
   // What the leader has to validate before it may stamp it or what is behind it. A function for the sake of its plan: the
   // planner, left alone, walked through all of the log's events for it, 200 ms per batch beside a backlog of 50,000.
   sql`create function fanfare.unchecked_events(p_shards smallint[], p_limit int)
-  returns table (seq bigint, name text, payload jsonb, payload_version int) language sql stable
+  returns table (shard smallint, seq bigint, name text, payload jsonb, payload_version int) language sql stable
   set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_bitmapscan = off set jit = off as $$
-    select e.seq, e.name, e.payload, e.payload_version
+    select o.shard, e.seq, e.name, e.payload, e.payload_version
     from (
-      select o.seq from unnest(p_shards) as held (shard)
+      select o.shard, o.seq from unnest(p_shards) as held (shard)
       cross join lateral (
-        select o.seq from fanfare.outbox o where o.shard = held.shard and not o.checked order by o.seq limit p_limit
+        select o.shard, o.seq from fanfare.outbox o where o.shard = held.shard and not o.checked order by o.seq limit p_limit
       ) o
       order by o.seq limit p_limit
     ) o

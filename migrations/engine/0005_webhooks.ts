@@ -74,6 +74,7 @@ const tables = [
   // serves: the deliveries of an event
   sql`create index delivery_event on fanfare.delivery (event_id)`,
 
+  // generation goes on where a delivery is opened again, so that no claim of its earlier life is like one of the next.
   // A delivery's record and its attempts lie in the partition of its birth, which its id tells: one partition to look
   // into, and to drop.
   sql`create table fanfare.delivery_done (
@@ -85,6 +86,7 @@ const tables = [
     event_id text collate "C",
     status text not null,
     error text,
+    generation int not null,
     attempts int not null,
     body_key text collate "C",
     born_at timestamptz not null,
@@ -186,6 +188,7 @@ const matching = [
   $$`,
 
   // One step over at most p_limit positions of one webhook that began in the past; gives how many, 0 if there is none.
+  // For a disabled webhook none are born; once it is resumed its past is looked through from where it was left.
   sql`create function fanfare.backfill_webhooks(p_webhook_id text, p_limit int) returns int language plpgsql
   set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_bitmapscan = off set jit = off as $$
     declare
@@ -194,7 +197,7 @@ const matching = [
       v_now timestamptz := date_trunc('milliseconds', fanfare.now());
     begin
       select * into w from fanfare.webhook
-      where backfilled_to < live_after and (p_webhook_id is null or id = p_webhook_id)
+      where backfilled_to < live_after and status <> 'DISABLED' and (p_webhook_id is null or id = p_webhook_id)
       order by id limit 1 for update skip locked;
       if not found then
         return 0;
@@ -226,8 +229,8 @@ const matching = [
       ), gone as (
         delete from fanfare.delivery d using unwanted u where d.account_id = p_account_id and d.id = u.id returning d.*
       ), done as (
-        insert into fanfare.delivery_done (account_id, id, webhook_id, seq, position, event_id, status, error, attempts, body_key, born_at, finished_at)
-        select g.account_id, g.id, g.webhook_id, g.seq, g.position, g.event_id, 'CANCELLED', p_reason, g.attempts, g.body_key, g.born_at, fanfare.now()
+        insert into fanfare.delivery_done (account_id, id, webhook_id, seq, position, event_id, status, error, generation, attempts, body_key, born_at, finished_at)
+        select g.account_id, g.id, g.webhook_id, g.seq, g.position, g.event_id, 'CANCELLED', p_reason, g.generation, g.attempts, g.body_key, g.born_at, fanfare.now()
         from gone g returning 1
       )
       select count(*) into v_count from done;
@@ -294,7 +297,8 @@ const sending = [
     end
   $$`,
 
-  // Each result counts only under the generation of its claim. status PENDING schedules the next attempt, RELEASED hands
+  // Each result counts only under the generation of its claim, and only until the claim has ended: a batch that is written
+  // again because the answer to its commit was lost counts once. status PENDING schedules the next attempt, RELEASED hands
   // the claim back as if it had not been made, all others end the delivery. Gives those that counted.
   sql`create function fanfare.finish_deliveries(p_results jsonb) returns table (id text, status text, next_at timestamptz)
   language plpgsql set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
@@ -310,6 +314,7 @@ const sending = [
       ), mine as (
         select r.*, d.born_at, d.attempts, case when r.status = 'PENDING' then v_now + r.delay_ms * interval '1 ms' end as next_at
         from result r join fanfare.delivery d on d.account_id = r.account_id and d.id = r.id and d.generation = r.generation
+        where d.lease_until is not null
         order by d.account_id, d.id for update of d
       ), again as (
         update fanfare.delivery d
@@ -322,8 +327,8 @@ const sending = [
         where d.account_id = m.account_id and d.id = m.id and m.status not in ('PENDING', 'RELEASED')
         returning d.*, m.status as outcome, m.error, (m.started_at is not null)::int as made
       ), done as (
-        insert into fanfare.delivery_done (account_id, id, webhook_id, seq, position, event_id, status, error, attempts, body_key, born_at, finished_at)
-        select g.account_id, g.id, g.webhook_id, g.seq, g.position, g.event_id, g.outcome, g.error, g.attempts + g.made, g.body_key, g.born_at, v_now
+        insert into fanfare.delivery_done (account_id, id, webhook_id, seq, position, event_id, status, error, generation, attempts, body_key, born_at, finished_at)
+        select g.account_id, g.id, g.webhook_id, g.seq, g.position, g.event_id, g.outcome, g.error, g.generation, g.attempts + g.made, g.body_key, g.born_at, v_now
         from gone g
       ), evidence as (
         insert into fanfare.attempt (account_id, delivery_id, number, started_at, duration_ms, status_code, error_class, reason,

@@ -28,6 +28,12 @@ export function toClientError(error: unknown, report: ErrorReport): GraphQLError
       extensions: { code: 'UNAVAILABLE' },
     });
   }
+  if (UNSTORABLE.has(sqlState(cause) ?? '')) {
+    return new GraphQLError('a value can not be stored: text with U+0000, or a moment or number out of range', {
+      ...place,
+      extensions: { code: 'BAD_INPUT' },
+    });
+  }
   if (sqlState(cause) === '57014') {
     return new GraphQLError('the request took too long', { ...place, extensions: { code: 'TIMEOUT' } });
   }
@@ -37,6 +43,9 @@ export function toClientError(error: unknown, report: ErrorReport): GraphQLError
     extensions: { code: 'INTERNAL' },
   });
 }
+
+/** SQLSTATE of values that Postgres has no place for: bad characters, bad representation, moments out of range. */
+const UNSTORABLE: ReadonlySet<string> = new Set(['22021', '22P02', '22P05', '22003', '22007', '22008', '22009']);
 
 /** A result whose errors clients may see; the same object if it has none. */
 export function toClientResult(result: ExecutionResult, report: ErrorReport): ExecutionResult {

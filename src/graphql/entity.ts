@@ -32,7 +32,7 @@ export function declareEntity(
       id: t.id({ description: 'Prefixed and time-ordered; unique over all types.', resolve: ({ id }) => id }),
       version: t.int({
         description: 'Rises with each of its events. Pass it as `expectedVersion` to change only what you have read.',
-        resolve: (row, _args, { loaders }) => loaders.version(name, row.id),
+        resolve: (row, _args, { loaders }) => loaders.version(name, row),
       }),
       ...options.fields(t),
     }),

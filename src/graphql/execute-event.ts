@@ -5,9 +5,12 @@ import {
   executeSubscriptionEvent,
   type GraphQLError,
   type GraphQLSchema,
+  getNamedType,
+  TypeInfo,
   type ValidatedSubscriptionArgs,
   validateSubscriptionArgs,
   visit,
+  visitWithTypeInfo,
 } from 'graphql';
 import { EngineError } from '../errors.ts';
 import { type Principal, requireScope } from '../identity/principal.ts';
@@ -15,7 +18,7 @@ import type { EventFilter } from '../outbox/filter.ts';
 import type { EventRecord } from '../outbox/read.ts';
 import { createContext, type EngineServices } from './context.ts';
 import { pickOperation } from './operation.ts';
-import { StreamSource } from './subscription.ts';
+import { type StreamRequest, StreamSource } from './subscription.ts';
 import { hidesNames, requireEventTypes } from './visible.ts';
 
 export interface SubscriptionSource {
@@ -34,6 +37,8 @@ export interface EventOperation {
   readonly filter: EventFilter;
   /** The cursor to go on behind, if the document gives one. */
   readonly after: string | undefined;
+  /** Scopes that the results depend on: the field's, those of its events, and of the entities that are selected. */
+  readonly scopes: readonly string[];
   /** Coerced, without those that only feed `after`: equal operations of one document have equal ones. */
   readonly variables: Readonly<Record<string, unknown>>;
   /** Runs the selection on one event, with a context of its own. Never rejects. */
@@ -80,6 +85,7 @@ export function readSubscription(
     responseKey: stream.responseKey,
     filter: stream.request.filter,
     after: stream.request.after,
+    scopes: usedScopes({ schema, document, request: stream.request, engine, principal }),
     variables: sharedVariables(validated, stream),
     execute: async ({ engine: services, principal: reader, event }) => {
       const contextValue = createContext(services, { principal: reader, requestId: event.id });
@@ -100,6 +106,29 @@ function readStream(validated: ValidatedSubscriptionArgs): StreamSource {
   if (stream instanceof StreamSource) return stream;
   const error = 'errors' in stream ? stream.errors?.[0] : undefined;
   throw error ?? new EngineError('BAD_INPUT', 'the subscription can not be run');
+}
+
+interface ScopeUse {
+  readonly schema: GraphQLSchema;
+  readonly document: DocumentNode;
+  readonly request: StreamRequest;
+  readonly engine: EngineServices;
+  readonly principal: Principal;
+}
+
+/** Only scopes that the principal has: what it could not see when it asked, it does not lose. */
+function usedScopes({ schema, document, request, engine, principal }: ScopeUse): string[] {
+  const events = [...engine.registry.events.values()].filter(
+    ({ name }) => request.filter.types?.includes(name) ?? true,
+  );
+  const scopes = new Set([...request.scopes, ...events.map(({ scope }) => scope)]);
+  const types = new TypeInfo(schema);
+  const noteEntity = () => {
+    const scope: unknown = getNamedType(types.getType())?.extensions['scope'];
+    if (typeof scope === 'string') scopes.add(scope);
+  };
+  visit(document, visitWithTypeInfo(types, { Field: noteEntity }));
+  return [...scopes].filter((scope) => principal.scopes.has(scope));
 }
 
 /** A variable that only feeds `after` does not tell operations apart: each member starts where it likes. */

@@ -18,8 +18,11 @@ export interface Loaders {
   own(name: string, id: string): Promise<EntityRow | null>;
   /** Puts a row, just written or read, in place of what was loaded. */
   prime(name: string, row: EntityRow): void;
-  /** The version of an entity's subject; 0 before its first event. */
-  version(entity: string, id: string): Promise<number>;
+  /**
+   * The version of an entity's subject, as of the row: 0 before its first event. It is read after the row, so the row is
+   * looked at once more: if it has moved on, the version is one that `expectedVersion` refuses.
+   */
+  version(entity: string, row: EntityRow): Promise<number>;
   /** An event that the principal may see. */
   event(id: string): Promise<EventRecord | null>;
   /** Whatever the id's prefix stands for, with the name of its type in the graph. */
@@ -32,6 +35,7 @@ export interface Loaders {
 export function createLoaders(read: Kysely<EngineTables>, principal: Principal, registry: Registry): Loaders {
   const { accountId } = principal;
   const entities = new Map<string, DataLoader<string, EntityRow | null>>();
+  const checks = new Map<string, DataLoader<string, EntityRow | null>>();
 
   const versions = new DataLoader<readonly [string, string], number, string>(
     (keys) => loadVersions(read, accountId, keys),
@@ -41,14 +45,23 @@ export function createLoaders(read: Kysely<EngineTables>, principal: Principal, 
     maxBatchSize: 100,
   });
 
+  /** Reads rows anew, after their versions. */
+  function checkLoader(name: string): DataLoader<string, EntityRow | null> {
+    return loaderOf(checks, name);
+  }
+
   function entityLoader(name: string): DataLoader<string, EntityRow | null> {
-    const known = entities.get(name);
+    return loaderOf(entities, name);
+  }
+
+  function loaderOf(loaders: Map<string, DataLoader<string, EntityRow | null>>, name: string) {
+    const known = loaders.get(name);
     if (known) return known;
     const { table } = registry.entity(name);
     const loader = new DataLoader<string, EntityRow | null>((ids) => loadRows(read, { table, accountId, ids }), {
       maxBatchSize: 1_000,
     });
-    entities.set(name, loader);
+    loaders.set(name, loader);
     return loader;
   }
 
@@ -61,7 +74,11 @@ export function createLoaders(read: Kysely<EngineTables>, principal: Principal, 
     prime: (name, row) => {
       entityLoader(name).clear(row.id).prime(row.id, row);
     },
-    version: (entity, id) => versions.load([entity, id]),
+    async version(entity, row) {
+      const version = await versions.load([entity, row.id]);
+      const now = await checkLoader(entity).load(row.id);
+      return now === null || isSameRow(row, now) ? version : Math.max(version - 1, 0);
+    },
     event: (id) => events.load(id),
     async node(id) {
       const prefix = idPrefix(id);
@@ -76,11 +93,19 @@ export function createLoaders(read: Kysely<EngineTables>, principal: Principal, 
     },
     clear() {
       entities.clear();
+      checks.clear();
       versions.clearAll();
       events.clearAll();
     },
   };
   return loaders;
+}
+
+/** Of the columns that were read first: a query may have added some of its own. */
+function isSameRow(row: EntityRow, now: EntityRow): boolean {
+  return Object.keys(now).every(
+    (column) => !(column in row) || JSON.stringify(row[column]) === JSON.stringify(now[column]),
+  );
 }
 
 interface RowsRequest {

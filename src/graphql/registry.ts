@@ -1,3 +1,4 @@
+import { EngineError } from '../errors.ts';
 import type { Principal } from '../identity/principal.ts';
 import type { EventDefinition } from '../outbox/event.ts';
 import type { EventFilter } from '../outbox/filter.ts';
@@ -66,7 +67,8 @@ export function createRegistry(): Registry {
     },
     eventTypeName(name) {
       const event = events.get(name);
-      if (event === undefined) throw new Error(`no event is named "${name}"`);
+      if (event === undefined)
+        throw new EngineError('UNAVAILABLE', `this server does not know "${name}" yet; ask a newer one`);
       return event.typeName;
     },
     visibleTo(principal) {

@@ -179,13 +179,21 @@ async function toSuccess(plan: ChangePlan, context: EngineContext, { values, out
   const cursor = context.engine.cursors.encode(context.accountId, stored.place);
   if (values !== undefined) return { values, cursor };
   const loaded = await Promise.all(
-    plan.fields.map(async ({ name, entity }) => {
-      const value = stored.values[name];
-      return [
-        name,
-        entity === undefined || typeof value !== 'string' ? value : await context.loaders.own(entity, value),
-      ] as const;
-    }),
+    plan.fields.map(async (field) => [field.name, await reload(field, stored.values[field.name], context)] as const),
   );
   return { values: Object.fromEntries(loaded), cursor };
+}
+
+/** What a repeat shows for a field: an entity as it is now, anything else as it was. */
+async function reload(
+  { name, entity, nullable }: SuccessField,
+  value: unknown,
+  context: EngineContext,
+): Promise<unknown> {
+  if (entity === undefined || typeof value !== 'string') return value;
+  const row = await context.loaders.own(entity, value);
+  if (row === null && !nullable) {
+    throw new EngineError('NOT_FOUND', `the change was made; its "${name}", ${value}, is no longer there`);
+  }
+  return row;
 }

@@ -13,9 +13,17 @@ const ISO = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)$/;
 
 function toDate(value: unknown): Date {
   const date =
-    value instanceof Date ? value : new Date(typeof value === 'string' && ISO.test(value) ? value : Number.NaN);
+    value instanceof Date ? value : new Date(typeof value === 'string' && isMoment(value) ? value : Number.NaN);
   if (Number.isNaN(date.getTime())) throw new TypeError('expected a moment such as "2026-01-31T12:00:00.000Z"');
   return date;
+}
+
+/** JavaScript takes the 31st of February for the 3rd of March. */
+function isMoment(text: string): boolean {
+  if (!ISO.test(text)) return false;
+  const [year = 0, month = 0, day = 0] = text.slice(0, 10).split('-').map(Number);
+  const date = new Date(Date.UTC(year, month - 1, day));
+  return year >= 1 && date.getUTCMonth() === month - 1 && date.getUTCDate() === day;
 }
 
 /** An exact decimal number as text. */

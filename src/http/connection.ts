@@ -1,7 +1,9 @@
 import type { Duplex } from 'node:stream';
 import { CloseCode, type WebSocket as GraphqlSocket } from 'graphql-ws';
 import type { WebSocket } from 'ws';
+import type { Principal } from '../identity/principal.ts';
 import type { Sink } from '../live/stream.ts';
+import type { Observe } from '../runtime/observe.ts';
 import { isTooDeep } from './request.ts';
 import { createSendQueue, type SendQueue } from './send-queue.ts';
 import type { EndStream } from './silent-iterator.ts';
@@ -14,15 +16,23 @@ const SLOW_OR_FLOODING = 4508;
 const UNSUPPORTED_DATA = 1003;
 const TRY_AGAIN_LATER = 1013;
 
+export interface ConnectionOptions {
+  readonly socket: WebSocket;
+  /** The socket that the upgrade handler got. */
+  readonly raw: Duplex;
+  readonly observe: Observe;
+}
+
 /**
  * One WebSocket. *Open* until the first of: the client closes, misses a ping, lets 1 MiB pile up (4508), floods (4508),
  * sends binary (1003) or more than 100 KiB at once (1009); then *closed*, its queue dropped.
  */
 export class Connection {
-  /** Whose it is, once it has been acknowledged. */
-  principalId: string | undefined;
+  /** Whose it is, once it has been acknowledged; kept up with the key's scopes. */
+  principal: Principal | undefined;
   readonly #socket: WebSocket;
   readonly #raw: Duplex;
+  readonly #observe: Observe;
   readonly #queue: SendQueue;
   readonly #streams = new Set<EndStream>();
   #isAlive = true;
@@ -30,7 +40,8 @@ export class Connection {
   #tokens = MESSAGE_BURST;
   #refilledAt = performance.now();
 
-  constructor(socket: WebSocket, raw: Duplex) {
+  constructor({ socket, raw, observe }: ConnectionOptions) {
+    this.#observe = observe;
     this.#socket = socket;
     this.#raw = raw;
     this.#queue = createSendQueue({
@@ -117,7 +128,12 @@ export class Connection {
     const text = String(data);
     if (isTooDeep(text)) this.close(CloseCode.BadRequest, 'Invalid message received');
     // a failure here is ours, the database's or the bus's: the client may come back
-    else receive(text).catch(() => this.close(TRY_AGAIN_LATER, 'Try again later'));
+    else receive(text).catch((error: unknown) => this.#giveUp(error));
+  }
+
+  #giveUp(error: unknown): void {
+    this.#observe({ name: 'socket.failed', level: 'error', error });
+    this.close(TRY_AGAIN_LATER, 'Try again later');
   }
 
   /** Takes one token; false if there is none, and the socket closes. */

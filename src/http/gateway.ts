@@ -120,6 +120,7 @@ export function createGateway(deps: GatewayDeps): Gateway {
           filters: [stream.filter, ...engine.registry.visibleTo(principal)],
           key,
           after: after ?? stream.after,
+          scopes: stream.scopes,
           ownerId: principal.id,
           execute: async (event) =>
             toClientResult(await stream.execute({ engine, principal, event }), reportOf(requestId)),

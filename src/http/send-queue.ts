@@ -4,7 +4,7 @@
  */
 export interface SendQueue {
   push(text: string): void;
-  /** Resolves when little is queued: replay goes on then. */
+  /** Resolves when little is queued, for one caller in a turn: push one frame then, at once. Replay goes by it. */
   ready(): Promise<void>;
   /** Call when the transport can take more. */
   drain(): void;
@@ -34,12 +34,30 @@ export function createSendQueue({ write, pendingBytes, onOverflow }: SendQueueOp
   let isScheduled = false;
   let isClosed = false;
   let waiting: (() => void)[] = [];
+  let isGranting = false;
 
   /** Stops where the transport holds more than its high-water mark, so that it will tell when it has drained. */
   function flush(): void {
     isScheduled = false;
     while (!isClosed && queue.length > 0 && pendingBytes() <= MAX_IN_TRANSPORT) writeBatch();
-    if (queued <= MAX_IN_TRANSPORT) release();
+    grant();
+  }
+
+  function hasRoom(): boolean {
+    return queued <= MAX_IN_TRANSPORT && pendingBytes() <= MAX_IN_TRANSPORT;
+  }
+
+  /** One at a time, and the next in another turn, when its frame is counted: a hundred replays at once would overflow. */
+  function grant(): void {
+    if (isGranting || waiting.length === 0 || !hasRoom()) return;
+    isGranting = true;
+    waiting.shift()?.();
+    setImmediate(endGrant);
+  }
+
+  function endGrant(): void {
+    isGranting = false;
+    grant();
   }
 
   function writeBatch(): void {
@@ -76,8 +94,11 @@ export function createSendQueue({ write, pendingBytes, onOverflow }: SendQueueOp
       }
     },
     ready() {
-      if (isClosed || (queued <= MAX_IN_TRANSPORT && pendingBytes() <= MAX_IN_TRANSPORT)) return Promise.resolve();
-      return new Promise((resolve) => waiting.push(resolve));
+      if (isClosed) return Promise.resolve();
+      return new Promise((resolve) => {
+        waiting.push(resolve);
+        grant();
+      });
     },
     drain: flush,
     finish() {

@@ -3,6 +3,7 @@ import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { GraphQLSchema } from 'graphql';
 import { EngineError, StartupError } from '../errors.ts';
+import type { Principal } from '../identity/principal.ts';
 import { bearerKey } from './authenticate.ts';
 import { corsHeaders, isAllowedOrigin } from './cors.ts';
 import type { Caller, Gateway } from './gateway.ts';
@@ -32,6 +33,8 @@ export interface HttpServer {
   listen(port: number, host: string): Promise<number>;
   /** The principals that have sockets. */
   socketOwners(): ReadonlySet<string>;
+  /** Lets new operations on open sockets go by what the keys may do now. */
+  refreshSockets(principals: ReadonlyMap<string, Principal>): void;
   /** Ends the sockets of a principal with 4403. */
   endSockets(principalId: string): void;
   /**
@@ -55,6 +58,8 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
       requestTimeout: 10_000,
       connectionsCheckingInterval: 1_000,
       requireHostHeader: true,
+      // other offers, such as h2c, are declined by serving the request as it is
+      shouldUpgradeCallback: ({ headers }) => headers.upgrade?.toLowerCase() === 'websocket',
     },
     (request, response) => {
       respond(request, response).catch((error: unknown) => fail(error, { request, response }));
@@ -89,7 +94,10 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     const body = toOperationRequest(request.method === 'POST' ? await readJsonBody(request) : queryOf(request));
     const idempotencyKey = readIdempotencyKey(headerOf(request, 'idempotency-key'), body.extensions);
     const caller: Caller = { principal, requestId, idempotencyKey };
-    if (wantsEventStream(request)) await serveSse(options.gateway, { request, response, body, caller }, streams);
+    const isStream =
+      accepts(request, 'text/event-stream') &&
+      (!acceptsJson(request) || options.gateway.prepare(body, principal).kind === 'subscription');
+    if (isStream) await serveSse(options.gateway, { request, response, body, caller }, streams);
     else await serveByYoga(Object.assign(request, { body }), response, { caller });
   }
 
@@ -115,7 +123,8 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
 
   return {
     listen: (port, host) => listen(server, { port, host }),
-    socketOwners: () => new Set([...sockets.connections()].flatMap(({ principalId }) => principalId ?? [])),
+    socketOwners: () => new Set([...sockets.connections()].flatMap(({ principal }) => principal?.id ?? [])),
+    refreshSockets: (principals) => sockets.refresh(principals),
     endSockets: (principalId) => sockets.end(principalId),
     drain: (drainMs) => drain({ server, sockets, streams, drainMs }),
   };
@@ -141,8 +150,14 @@ function requireOneHost({ rawHeaders }: IncomingMessage): void {
   if (hosts.length > 1) throw new HttpFault(400, 'the request has more than one Host header');
 }
 
-function wantsEventStream(request: IncomingMessage): boolean {
-  return (request.headers.accept ?? '').toLowerCase().includes('text/event-stream');
+/** Whether an `Accept` names the type, and not with `q=0`. */
+function accepts({ headers }: IncomingMessage, type: string): boolean {
+  const ranges = (headers.accept ?? '').toLowerCase().split(',');
+  return ranges.some((range) => range.split(';')[0]?.trim() === type && !/;\s*q=0(\.0*)?\s*(;|$)/.test(range));
+}
+
+function acceptsJson(request: IncomingMessage): boolean {
+  return ['application/json', 'application/graphql-response+json', '*/*'].some((type) => accepts(request, type));
 }
 
 function isForGraphiql(request: IncomingMessage, isOn: boolean): boolean {

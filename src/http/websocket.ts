@@ -22,7 +22,6 @@ const PING_EVERY_MS = 12_000;
 /** What graphql-ws keeps for a socket. */
 interface Extra {
   readonly connection: Connection;
-  principal?: Principal;
 }
 
 /** What stands in an operation's arguments for graphql-ws; documents and variables stay with the operation. */
@@ -42,6 +41,8 @@ export interface WebSockets {
   upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void;
   /** Sockets that are open. */
   connections(): ReadonlySet<Connection>;
+  /** Lets new operations on open sockets go by what the keys may do now. */
+  refresh(principals: ReadonlyMap<string, Principal>): void;
   /** Closes the sockets of a principal with 4403. */
   end(principalId: string): void;
   close(): void;
@@ -70,7 +71,7 @@ export function createWebSockets(gateway: Gateway): WebSockets {
   ping.unref();
 
   function open(socket: WebSocket, raw: Duplex): void {
-    const connection = new Connection(socket, raw);
+    const connection = new Connection({ socket, raw, observe: gateway.observe });
     connections.add(connection);
     const extra: Extra = { connection };
     const closed = protocol.opened(connection.adapter, extra);
@@ -87,9 +88,15 @@ export function createWebSockets(gateway: Gateway): WebSockets {
   return {
     upgrade: (request, raw, head) => server.handleUpgrade(request, raw, head, (socket) => open(socket, raw)),
     connections: () => connections,
+    refresh(principals) {
+      for (const connection of connections) {
+        const { principal } = connection;
+        if (principal !== undefined) connection.principal = principals.get(principal.id) ?? principal;
+      }
+    },
     end(principalId) {
       for (const connection of connections) {
-        if (connection.principalId === principalId) connection.close(CloseCode.Forbidden, 'Forbidden');
+        if (connection.principal?.id === principalId) connection.close(CloseCode.Forbidden, 'Forbidden');
       }
     },
     close() {
@@ -106,8 +113,7 @@ function createProtocol(gateway: Gateway): Server<Extra> {
     async onConnect({ connectionParams, extra }) {
       try {
         const principal = await gateway.keys.authenticate(bearerKey(authorizationOf(connectionParams)));
-        extra.principal = principal;
-        extra.connection.principalId = principal.id;
+        extra.connection.principal = principal;
         return true;
       } catch (error) {
         if (error instanceof EngineError && error.code === 'UNAUTHENTICATED') return false;
@@ -143,7 +149,8 @@ interface Subscribing {
   readonly requestId: string;
 }
 
-function toArguments(gateway: Gateway, { connection, principal }: Extra, { id, payload, requestId }: Subscribing) {
+function toArguments(gateway: Gateway, { connection }: Extra, { id, payload, requestId }: Subscribing) {
+  const { principal } = connection;
   if (principal === undefined) throw new EngineError('UNAUTHENTICATED', 'send connection_init with an API key first');
   const request = toOperationRequest(payload);
   const operation = gateway.prepare(request, principal);

@@ -2,7 +2,7 @@ import { timingSafeEqual } from 'node:crypto';
 import { type Kysely, sql } from 'kysely';
 import type { Database } from '../database/connect.ts';
 import type { EngineTables } from '../database/tables.ts';
-import { EngineError } from '../errors.ts';
+import { EngineError, StartupError } from '../errors.ts';
 import { hashKey, parseKey } from './key-format.ts';
 import type { Principal } from './principal.ts';
 
@@ -58,17 +58,25 @@ export async function insertKey(db: Kysely<EngineTables>, { key, ...row }: NewKe
 }
 
 /**
- * Makes sure that the admin key is a key of `acc_default` with all scopes; another key with its id is replaced.
- * Older admin keys stay valid until they are revoked.
+ * Makes sure that the admin key is a live key of `acc_default` with these scopes and without an end. Another key of that
+ * account with its id is replaced; one that was revoked is revived, because the settings, which name it again, are whose
+ * word counts: to revoke it for good take it out of `ADMIN_API_KEY` first. Older admin keys stay valid until they are revoked.
+ * @throws StartupError if the id is that of another account's key, which would stay with its account and gain these scopes
  */
 export async function ensureAdminKey(database: Database, key: string, scopes: readonly string[]): Promise<void> {
   const parsed = parseKey(key);
   if (parsed === undefined) throw new Error('the admin key is not of the form ff_<id>_<secret>_<crc>');
-  await sql`
-    insert into fanfare.api_key (id, account_id, hash, scopes, description)
+  const { rows } = await sql<{ id: string }>`
+    insert into fanfare.api_key as known (id, account_id, hash, scopes, description)
     values (${parsed.id}, 'acc_default', ${hashKey(key)}, ${[...scopes]}::text[], 'admin')
-    on conflict (id) do update set hash = excluded.hash, scopes = excluded.scopes, revoked_at = null
+    on conflict (id) do update set hash = excluded.hash, scopes = excluded.scopes, expires_at = null, revoked_at = null
+    where known.account_id = excluded.account_id
+    returning id
   `.execute(database.db);
+  if (rows.length > 0) return;
+  throw new StartupError(
+    'ADMIN_API_KEY: expected a key of the default account, found one of another account; make one with `npx fanfare key new`',
+  );
 }
 
 /** `key_<id>`, as it stands in events and logs. */

@@ -195,10 +195,11 @@ class Feed {
   }
 
   async #fill(): Promise<void> {
+    const known = this.#known; // what comes in while it reads is not part of what it has seen
     const events = await readShard(this.#deps.database.db, this.#shard, this.#offset, FILL_PAGE);
     this.#deps.observe({ name: 'feed.filled', shard: this.#shard, events: events.length });
     // rows that retention has dropped are no gap to wait for
-    if (events.length === 0) this.#offset = this.#known;
+    if (events.length === 0) this.#offset = Math.max(this.#offset, known);
     for (const event of events) this.#deliver(event);
   }
 

@@ -1,11 +1,12 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { EngineError } from '../errors.ts';
 import type { CursorCodec } from '../outbox/cursor.ts';
 import { filterPredicate } from '../outbox/filter.ts';
 import { requireReadable } from '../outbox/place.ts';
 import { type EventRecord, type LogDatabase, readEvents, readHead } from '../outbox/read.ts';
 import type { Observe } from '../runtime/observe.ts';
 import { Member } from './member.ts';
-import type { Frame, Sink, StreamOrder } from './stream.ts';
+import type { Frame, Sink, StreamOrder, StreamResult } from './stream.ts';
 
 export interface GroupDeps {
   readonly database: LogDatabase;
@@ -51,6 +52,11 @@ export class Group {
 
   get isEmpty(): boolean {
     return this.#members.size === 0;
+  }
+
+  /** Scopes that its results depend on. */
+  get scopes(): readonly string[] {
+    return this.#order.scopes;
   }
 
   get members(): Iterable<Member> {
@@ -105,9 +111,10 @@ export class Group {
         });
         await requireReadable(this.#deps, accountId, position);
         for (const event of events) {
+          const frame = await this.#render(event);
           await member.sink.ready();
           if (member.isClosed) return;
-          member.sink.next(await this.#render(event));
+          member.sink.next(frame);
         }
         position = events.length < PAGE ? head : (events.at(-1)?.position ?? head);
       }
@@ -119,10 +126,7 @@ export class Group {
   #work(): void {
     if (this.#working || !this.#started) return;
     this.#working = true;
-    this.#drain().catch((error: unknown) => {
-      this.#isBehind = true;
-      this.#deps.observe({ name: 'stream.failed', level: 'error', error });
-    });
+    void this.#drain(); // never rejects
   }
 
   /** Tries again after a failure; called with each check of the heads. */
@@ -139,6 +143,9 @@ export class Group {
         await this.#handOut(event);
         if (done % TURN === 0) await nextTurn();
       }
+    } catch (error) {
+      this.#isBehind = true;
+      this.#deps.observe({ name: 'stream.failed', level: 'error', error });
     } finally {
       // in the same turn as the look at what is waiting, so that nothing can come in between
       this.#working = false;
@@ -146,20 +153,21 @@ export class Group {
   }
 
   async #readMissing(): Promise<void> {
-    const { accountId } = this.#order;
+    const { accountId, filters } = this.#order;
     // before the head is read: what is dropped from now on may be behind it
     this.#isBehind = false;
     const head = await readHead(this.#deps.database.db, accountId);
     while (this.#position < head) {
       const events = await readEvents(this.#deps.database.db, {
         accountId,
-        filters: [],
+        filters,
         after: this.#position,
         before: head + 1,
         limit: PAGE,
       });
       for (const event of events) await this.#handOut(event);
-      if (events.length < PAGE) this.#position = Math.max(this.#position, head);
+      const isLast = events.length < PAGE;
+      this.#position = Math.max(this.#position, isLast ? head : (events.at(-1)?.position ?? head));
     }
   }
 
@@ -175,6 +183,15 @@ export class Group {
   async #render(event: EventRecord): Promise<Frame> {
     const cursor = this.#deps.cursors.encode(event.accountId, { kind: 'position', position: event.position });
     const result = await this.#order.execute(event);
+    if (hasPassingFault(result))
+      throw new EngineError('UNAVAILABLE', 'the event can not be shown now; it will be tried again');
     return { position: event.position, cursor, body: JSON.stringify({ ...result, extensions: { cursor } }) };
   }
 }
+
+/** Faults of the server's surroundings are no part of the event: it is tried again rather than handed out with them. */
+function hasPassingFault(result: StreamResult): boolean {
+  return result.errors?.some(({ extensions }) => PASSING.has(String(extensions?.['code']))) ?? false;
+}
+
+const PASSING: ReadonlySet<string> = new Set(['UNAVAILABLE', 'TIMEOUT']);

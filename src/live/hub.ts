@@ -17,8 +17,8 @@ export interface Hub {
   open(order: StreamOrder, sink: Sink): Promise<() => void>;
   /** The principals that have streams. */
   owners(): ReadonlySet<string>;
-  /** Ends the streams of a principal. */
-  end(ownerId: string, error: EngineError): void;
+  /** Ends the streams of a principal, or only those whose scopes are affected. */
+  end(ownerId: string, error: EngineError, isAffected?: (scopes: readonly string[]) => boolean): void;
   /** Fills what the bus has lost. Call each second, and each 200 ms while `isInterrupted`. */
   catchUp(): Promise<void>;
   isInterrupted(): boolean;
@@ -95,10 +95,13 @@ export function createHub(deps: HubDeps): Hub {
     );
   }
 
-  function endMembers(error: EngineError | undefined, isMeant: (ownerId: string) => boolean): void {
+  function endMembers(
+    error: EngineError | undefined,
+    isMeant: (ownerId: string, scopes: readonly string[]) => boolean,
+  ): void {
     for (const [key, live] of groups) {
       for (const member of [...live.group.members]) {
-        if (!isMeant(member.ownerId)) continue;
+        if (!isMeant(member.ownerId, live.group.scopes)) continue;
         live.group.leave(member);
         member.sink.end(error);
       }
@@ -110,7 +113,8 @@ export function createHub(deps: HubDeps): Hub {
     open,
     owners: () =>
       new Set([...groups.values()].flatMap(({ group }) => [...group.members].map(({ ownerId }) => ownerId))),
-    end: (ownerId, error) => endMembers(error, (each) => each === ownerId),
+    end: (ownerId, error, isAffected = () => true) =>
+      endMembers(error, (each, scopes) => each === ownerId && isAffected(scopes)),
     async catchUp() {
       await deps.feeds.checkHeads();
       for (const { group } of groups.values()) group.retry();

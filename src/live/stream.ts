@@ -19,6 +19,11 @@ export interface Sink {
   end(error?: EngineError): void;
 }
 
+/** A result of GraphQL, as far as this room looks at it. */
+export interface StreamResult {
+  readonly errors?: readonly { readonly extensions?: Readonly<Record<string, unknown>> | undefined }[];
+}
+
 /** What a subscriber asks for. */
 export interface StreamOrder {
   readonly accountId: string;
@@ -28,8 +33,10 @@ export interface StreamOrder {
   readonly key: string;
   /** A cursor to go on behind; undefined starts with the next event. */
   readonly after: string | undefined;
+  /** Scopes that the results depend on: the loss of one ends the stream. */
+  readonly scopes: readonly string[];
   /** The principal, for revocation. Never part of `key`. */
   readonly ownerId: string;
-  /** Runs the selection on an event. Never rejects. */
-  readonly execute: (event: EventRecord) => Promise<object>;
+  /** Runs the selection on an event. A rejection, or an error that passes, makes it be tried again. */
+  readonly execute: (event: EventRecord) => Promise<StreamResult>;
 }

@@ -34,13 +34,13 @@ export function createCallbackService(options: RoleOptions, { guard, sealer }: C
   const { stores, engine, config, observe } = options;
   const sender = createSender({ guard, version: readVersion(), proxy: config.webhooks.proxyUrl });
   const worker = createWebhookWorker({
-    engine: engine.services,
+    engine: { ...engine.services, database: stores.engineDatabase },
     schema: engine.schema,
     sender,
     sealer,
     observe,
     drainMs: config.drainSeconds * 1_000,
-    pollMs: stores.database.kind === 'pglite' ? 500 : 250,
+    pollMs: stores.engineDatabase.kind === 'pglite' ? 500 : 250,
   });
   const { retentionDays } = config;
   return async (signal) => {
@@ -55,7 +55,7 @@ export function createCallbackService(options: RoleOptions, { guard, sealer }: C
         everyMs: 3_600_000,
         signal,
         observe,
-        work: idleAfter(() => pruneDeliveries(stores.database, { retentionDays }, observe)),
+        work: idleAfter(() => pruneDeliveries(stores.engineDatabase, { retentionDays }, observe)),
       }),
     ]);
     await subscription.close();

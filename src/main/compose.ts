@@ -1,6 +1,6 @@
 import type { Config } from '../config.ts';
 import type { Domain } from '../domain.ts';
-import type { StartupError } from '../errors.ts';
+import { StartupError } from '../errors.ts';
 import { createMetrics } from '../runtime/metrics.ts';
 import type { Observe } from '../runtime/observe.ts';
 import { createCallbackService, provideCallbacks } from './callbacks.ts';
@@ -39,6 +39,7 @@ export async function compose(options: ComposeOptions): Promise<App> {
     options.observe(observation);
   };
   const stores = await openStores({ config, domainMigrations: options.domainMigrations, observe, onFatal });
+  const draining = new AbortController();
   const ending = new AbortController();
   try {
     const engine = await createEngine({ stores, domain, config });
@@ -49,17 +50,29 @@ export async function compose(options: ComposeOptions): Promise<App> {
     metrics.gauge('fanfare_stream_groups', 'Groups of equal live streams.', () => api.hub.count().groups);
     const services: Service[] = [api.run];
     if (config.roles.includes('relay')) services.push(createRelay(role));
-    if (config.roles.includes('webhooks')) services.push(createCallbackService(role, callbacks));
     const port = await api.server.listen(config.port, config.host);
-    const running = Promise.all(services.map((run) => run(ending.signal)));
-    running.catch((error: unknown) => observe({ name: 'process.service_failed', level: 'error', error }));
+    const serving = services.map((run) => run(ending.signal));
+    // it drains beside the sockets, within the same time
+    const calling = config.roles.includes('webhooks')
+      ? createCallbackService(role, callbacks)(draining.signal)
+      : undefined;
+    const running = Promise.all([...serving, calling]);
+    running.catch((error: unknown) => {
+      observe({ name: 'process.service_failed', level: 'error', error });
+      onFatal(new StartupError('a part of the server failed for good; see the log', { cause: error }));
+    });
 
     let stopped: Promise<void> | undefined;
     const stop = async () => {
-      await api.server.drain(config.drainSeconds * 1_000);
-      ending.abort();
-      await running;
-      await stores.close();
+      draining.abort();
+      try {
+        await api.server.drain(config.drainSeconds * 1_000);
+        ending.abort();
+        await running;
+      } finally {
+        ending.abort();
+        await stores.close();
+      }
     };
     return {
       port,
@@ -71,6 +84,7 @@ export async function compose(options: ComposeOptions): Promise<App> {
       },
     };
   } catch (error) {
+    draining.abort();
     ending.abort();
     await stores.close();
     throw error;

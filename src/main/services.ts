@@ -97,7 +97,7 @@ async function readAccountTables(database: Database, domain: Domain): Promise<Re
     select n.nspname as schema, c.relname as name,
            exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = 'account_id' and not a.attisdropped) as has_account
     from pg_class c join pg_namespace n on n.oid = c.relnamespace
-    where n.nspname in ('public', 'fanfare') and c.relkind in ('r', 'p')
+    where n.nspname in ('public', 'fanfare') and c.relkind in ('r', 'p', 'v', 'm', 'f') and not c.relispartition
   `.execute(database.db);
   const entityTables = new Set([...domain.registry.entities.values()].map(({ table }) => table));
   for (const { schema, name, has_account } of rows) {
@@ -124,7 +124,7 @@ async function ensureKeys({ database, adminKey }: Stores, domain: Domain): Promi
 
 /** The role `relay`: leases, stamps, and the daily work on partitions. */
 export function createRelay({ stores, domain, engine, config, observe }: RoleOptions): Service {
-  const { database, bus } = stores;
+  const { engineDatabase: database, bus } = stores;
   // nobody else can emit into the embedded database: each event comes with its hint
   const pollMs = database.kind === 'pglite' ? 1_000 : 100;
   const sequencer = createSequencer({
@@ -255,14 +255,21 @@ interface Revocation {
   readonly server: HttpServer;
 }
 
+/** Each second: what a key has lost ends what depends on it. */
 async function endRevoked({ hub, keys, server }: Revocation): Promise<void> {
   const owners = new Set([...hub.owners(), ...server.socketOwners()]);
   const live = await keys.refresh([...owners].map((owner) => owner.replace(/^key_/, '')));
+  server.refreshSockets(live);
   for (const owner of owners) {
-    if (live.has(owner)) continue;
-    hub.end(owner, new EngineError('UNAUTHENTICATED', 'the API key was revoked or has expired'));
-    // the streams' errors go out first
-    setImmediate(() => server.endSockets(owner));
+    const principal = live.get(owner);
+    if (principal === undefined) {
+      hub.end(owner, new EngineError('UNAUTHENTICATED', 'the API key was revoked or has expired'));
+      // the streams' errors go out first
+      setImmediate(() => server.endSockets(owner));
+    } else {
+      const hasLost = (scopes: readonly string[]) => scopes.some((scope) => !principal.scopes.has(scope));
+      hub.end(owner, new EngineError('FORBIDDEN', 'the API key has lost a scope that this operation needs'), hasLost);
+    }
   }
 }
 

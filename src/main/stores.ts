@@ -1,11 +1,12 @@
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { join } from 'node:path';
+import { sql } from 'kysely';
 import type { Bus } from '../bus/bus.ts';
 import { createMemoryBus } from '../bus/memory.ts';
 import { connectRedisBus } from '../bus/redis.ts';
 import { parseSecretsKey } from '../config/rules.ts';
 import type { Config } from '../config.ts';
-import { connectPostgres, type Database, openPglite } from '../database/connect.ts';
+import { connectPostgres, type Database, openPglite, type PostgresOptions } from '../database/connect.ts';
 import { openDataFolder } from '../database/data-folder.ts';
 import { migrate } from '../database/migrate.ts';
 import { takeModeLock } from '../database/mode-lock.ts';
@@ -16,7 +17,10 @@ import type { Observe } from '../runtime/observe.ts';
 
 /** What a process keeps its data in, by mode, and the secrets that go with it. */
 export interface Stores {
+  /** For what clients ask. */
   readonly database: Database;
+  /** For the process's own work; the same where there is one session. */
+  readonly engineDatabase: Database;
   readonly bus: Bus;
   /** 32 bytes. */
   readonly secretsKey: Uint8Array;
@@ -73,6 +77,7 @@ async function openEmbedded({ config, domainMigrations, observe }: StoreOptions,
   closers.push(() => bus.close());
   return {
     database,
+    engineDatabase: database,
     bus,
     secretsKey: config.secretsKey ?? requireBytes(parseSecretsKey(keyText)),
     adminKey: config.adminApiKey ?? ownKey,
@@ -86,27 +91,30 @@ async function openServers(
   closers: Closers,
 ): Promise<Opened> {
   if (config.mode === 'embedded') throw new Error('the embedded mode has no servers');
-  const database = await connectPostgres({
-    url: config.databaseUrl,
-    maxConnections: 20,
-    onIdleError: (error) => observe({ name: 'database.connection_lost', level: 'warn', error }),
-  });
-  closers.push(() => database.close());
+  const { databaseUrl: url } = config;
+  const connect = async (options: Omit<PostgresOptions, 'url' | 'onIdleError'>) => {
+    const opened = await connectPostgres({
+      url,
+      onIdleError: (error) => observe({ name: 'database.connection_lost', level: 'warn', error }),
+      ...options,
+    });
+    closers.push(() => opened.close());
+    return opened;
+  };
+  const database = await connect({ maxConnections: 15 });
+  // clients that hold all connections of theirs must not stop the leases, the stamps and the callbacks
+  const engineDatabase = await connect({ maxConnections: 6, applicationName: 'fanfare engine' });
   const isAlone = config.mode === 'single';
   closers.push(
-    await takeModeLock({
-      url: config.databaseUrl,
-      kind: isAlone ? 'exclusive' : 'shared',
-      clock: systemClock,
-      onLost: onFatal,
-    }),
+    await takeModeLock({ url, kind: isAlone ? 'exclusive' : 'shared', clock: systemClock, onLost: onFatal }),
   );
-  await migrate(database, domainMigrations);
+  await migrateAtLeisure(url, domainMigrations);
   const bus =
     config.mode === 'cluster' ? await openRedis(database, config.redisUrl, observe) : createMemoryBus({ observe });
   closers.push(() => bus.close());
   return {
     database,
+    engineDatabase,
     bus,
     secretsKey: config.secretsKey,
     adminKey: config.adminApiKey,
@@ -115,9 +123,31 @@ async function openServers(
   };
 }
 
+/** On a connection of its own: building an index may take longer than any statement of a client may. */
+async function migrateAtLeisure(url: string, domainMigrations: URL | undefined): Promise<void> {
+  const database = await connectPostgres({
+    url,
+    maxConnections: 2,
+    applicationName: 'fanfare migration',
+    statementTimeoutMs: 0,
+  });
+  try {
+    await migrate(database, domainMigrations);
+  } finally {
+    await database.close();
+  }
+}
+
+/** Channels carry the Postgres system and the database: what was restored from a backup of another is another installation. */
 async function openRedis(database: Database, url: string, observe: Observe): Promise<Bus> {
-  const { id } = await database.db.selectFrom('fanfare.installation').select('id').executeTakeFirstOrThrow();
-  return connectRedisBus({ url, prefix: `ff:${id}:`, observe });
+  const { rows } = await sql<{ place: string }>`
+    select system_identifier::text || '/' || current_database() as place from pg_control_system()
+  `.execute(database.db);
+  const place = createHash('sha256')
+    .update(rows[0]?.place ?? '')
+    .digest('hex')
+    .slice(0, 16);
+  return connectRedisBus({ url, prefix: `ff:${place}:`, observe });
 }
 
 function requireBytes(bytes: Uint8Array | undefined): Uint8Array {

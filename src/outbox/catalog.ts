@@ -45,11 +45,24 @@ export function upcast(
   return current;
 }
 
+/** A captured event as far as its payload is judged. */
+export interface CapturedPayload {
+  readonly name: string;
+  readonly payload: Record<string, unknown>;
+  readonly payload_version: number;
+}
+
+/**
+ * Whether this program can judge the payload: `emit` takes only types and versions that some program has declared in this
+ * database, so one that it does not know is a newer program's, in the middle of a deploy.
+ */
+export function isKnown(catalog: Catalog, { name, payload_version }: CapturedPayload): boolean {
+  const event = catalog.byName(name);
+  return event !== undefined && payload_version <= event.version;
+}
+
 /** Why a payload that came through SQL can't be shown, or undefined if it can. */
-export function payloadFault(
-  catalog: Catalog,
-  row: { readonly name: string; readonly payload: Record<string, unknown>; readonly payload_version: number },
-): string | undefined {
+export function payloadFault(catalog: Catalog, row: CapturedPayload): string | undefined {
   const event = catalog.byName(row.name);
   if (event === undefined) return `this program declares no event "${row.name}"`;
   try {
@@ -91,7 +104,10 @@ async function forgetUnused(database: Database, name: string): Promise<void> {
       `the log holds events named "${name}", which this program no longer declares: keep its defineEvent until they are past retention`,
     );
   }
-  await database.db.deleteFrom('fanfare.event_type').where('name', '=', name).execute();
+  // one that was declared in this hour may be a newer program's, which this one starts beside in a deploy
+  await sql`delete from fanfare.event_type where name = ${name} and synced_at < fanfare.now() - interval '1 hour'`.execute(
+    database.db,
+  );
 }
 
 async function writeEventType(database: Database, event: EventDefinition): Promise<void> {

@@ -12,6 +12,7 @@ export interface PlaceDeps {
 /** How long a commit cursor may wait for its stamp, in ms. */
 export const STAMP_WAIT_MS = 5_000;
 const STAMP_POLL_MS = 10;
+const MAX_STAMP_POLL_MS = 250;
 
 /**
  * The position that a cursor stands behind. A commit cursor waits at most 5 s for its event to be stamped.
@@ -27,7 +28,7 @@ export async function resolveCursor(deps: PlaceDeps, accountId: string, cursor: 
 
 async function awaitStamp({ database, clock }: PlaceDeps, accountId: string, eventId: string): Promise<number> {
   const deadline = clock.now() + STAMP_WAIT_MS;
-  for (;;) {
+  for (let waitMs = STAMP_POLL_MS; ; waitMs = Math.min(waitMs * 2, MAX_STAMP_POLL_MS)) {
     const stamp = await readStamp(database.db, accountId, eventId);
     if (stamp.state === 'stamped' || stamp.state === 'parked') return stamp.position;
     if (stamp.state === 'unknown') return 0; // signed by us, so it was here: it is past retention
@@ -37,7 +38,7 @@ async function awaitStamp({ database, clock }: PlaceDeps, accountId: string, eve
         'the change of this cursor has no position yet; try again in a few seconds',
       );
     }
-    await clock.wait(STAMP_POLL_MS);
+    await clock.wait(waitMs);
   }
 }
 

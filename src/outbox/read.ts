@@ -53,6 +53,7 @@ export async function readEvents(db: Reader, request: EventsRequest): Promise<Ev
   const { accountId, filters, after, before, limit, from = 'oldest' } = request;
   const rows = await selectEvents(db)
     .where('l.account_id', '=', accountId)
+    .where('e.account_id', '=', accountId) // leads the index by subject
     .where('l.position', '>', after)
     .$if(before !== undefined, (query) => query.where('l.position', '<', before ?? 0))
     .where((eb) => filterSql(eb, filters))

@@ -1,7 +1,8 @@
 import { sql } from 'kysely';
 import type { Database } from '../database/connect.ts';
+import { type Clock, systemClock } from '../runtime/clock.ts';
 import type { Observe } from '../runtime/observe.ts';
-import { type Catalog, payloadFault } from './catalog.ts';
+import { type CapturedPayload, type Catalog, isKnown, payloadFault } from './catalog.ts';
 import { type EventRow, type ShardRecord, toRecord } from './read.ts';
 
 /**
@@ -32,23 +33,31 @@ export interface SequencerDeps {
   readonly owner: string;
   /** @default 3_000 (ms) */
   readonly leaseMs?: number;
+  /** @default the machine's */
+  readonly clock?: Clock;
   /** Events per stamp. @default 500 */
   readonly batchSize?: number;
   /** Takes leases over from their holder at the first claim: only where a lock says that the holder is dead. @default false */
   readonly steal?: boolean;
 }
 
+/** How long a shard is left to a newer program before this one tries again. */
+const GIVEN_UP_MS = 5_000;
+
 /** Builds a sequencer; it does nothing until it is called. Its calls must not overlap with themselves. */
 export function createSequencer(deps: SequencerDeps): Sequencer {
-  const { database, catalog, publish, observe, owner, leaseMs = 3_000, batchSize = 500 } = deps;
+  const { database, catalog, publish, observe, owner, leaseMs = 3_000, batchSize = 500, clock = systemClock } = deps;
   const lease = `${leaseMs} milliseconds`;
   const generations = new Map<number, number>();
   let steal = deps.steal ?? false;
+  /** Shards that were given up to a newer program, until when. */
+  const givenUp = new Map<number, number>();
 
   async function keepLeases(): Promise<void> {
     if (generations.size > 0) await renew();
+    for (const [shard, until] of givenUp) if (clock.now() >= until) givenUp.delete(shard);
     const { rows } = await sql<{ id: number; generation: number }>`
-      select * from fanfare.claim_shards(${owner}, ${lease}::interval, ${steal})
+      select * from fanfare.claim_shards(${owner}, ${lease}::interval, ${steal}, ${[...givenUp.keys()]}::smallint[])
     `.execute(database.db);
     steal = false;
     for (const { id, generation } of rows) generations.set(id, generation);
@@ -74,6 +83,7 @@ export function createSequencer(deps: SequencerDeps): Sequencer {
     const checked = await checkUnchecked(database, catalog, { shards: shards(), limit: batchSize });
     if (checked.seqs.length > 0)
       observe({ name: 'relay.checked', seqs: checked.seqs.length, invalid: checked.invalid.length });
+    if (checked.unknown.length > 0) await giveUp(checked.unknown);
     const batch = await stamp(checked);
     if (batch.length > 0) {
       observe({ name: 'relay.stamped', events: batch.length });
@@ -92,15 +102,28 @@ export function createSequencer(deps: SequencerDeps): Sequencer {
     return rows.map((row) => ({ ...toRecord(row), shard: row.shard, shardOffset: row.shard_offset }));
   }
 
+  /** Leaves shards whose next event this program does not know to one that does. */
+  async function giveUp(rows: readonly { readonly shard: number; readonly name: string }[]): Promise<void> {
+    const left = [...new Set(rows.map(({ shard }) => shard))];
+    for (const shard of left) givenUp.set(shard, clock.now() + GIVEN_UP_MS);
+    observe({ name: 'relay.gave_up', level: 'warn', shards: left, events: [...new Set(rows.map(({ name }) => name))] });
+    await handBack(left);
+  }
+
   async function release(): Promise<void> {
     await database.db.deleteFrom('fanfare.process').where('id', '=', owner).execute();
-    if (generations.size === 0) return;
+    await handBack(shards());
+  }
+
+  async function handBack(ids: readonly number[]): Promise<void> {
+    if (ids.length === 0) return;
+    const held = ids.map((id) => generations.get(id) ?? -1);
     await sql`
       update fanfare.shard s set lease_until = '-infinity'
-      from unnest(${shards()}::smallint[], ${[...generations.values()]}::bigint[]) as held (id, generation)
+      from unnest(${ids}::smallint[], ${held}::bigint[]) as held (id, generation)
       where s.id = held.id and s.generation = held.generation and s.owner = ${owner}
     `.execute(database.db);
-    generations.clear();
+    for (const id of ids) generations.delete(id);
   }
 
   return { keepLeases, stampBatch, release, held: shards };
@@ -108,15 +131,15 @@ export function createSequencer(deps: SequencerDeps): Sequencer {
 
 /** Rows that came through SQL and were looked at; the others are not stamped past. */
 interface Checked {
+  /** Of a type or version that only a newer program knows. */
+  readonly unknown: readonly UncheckedRow[];
   readonly seqs: readonly number[];
   readonly invalid: readonly { readonly seq: number; readonly reason: string }[];
 }
 
-interface UncheckedRow {
+interface UncheckedRow extends CapturedPayload {
+  readonly shard: number;
   readonly seq: number;
-  readonly name: string;
-  readonly payload: Record<string, unknown>;
-  readonly payload_version: number;
 }
 
 async function checkUnchecked(
@@ -127,9 +150,10 @@ async function checkUnchecked(
   const { rows } = await sql<UncheckedRow>`
     select * from fanfare.unchecked_events(${shards}::smallint[], ${limit}::int)
   `.execute(database.db);
-  const invalid = rows.flatMap((row) => {
+  const known = rows.filter((row) => isKnown(catalog, row));
+  const invalid = known.flatMap((row) => {
     const reason = payloadFault(catalog, row);
     return reason === undefined ? [] : [{ seq: row.seq, reason }];
   });
-  return { seqs: rows.map(({ seq }) => seq), invalid };
+  return { seqs: known.map(({ seq }) => seq), invalid, unknown: rows.filter((row) => !isKnown(catalog, row)) };
 }

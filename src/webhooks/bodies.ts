@@ -63,7 +63,7 @@ export async function assignBodies(
   const { rows: held } = await sql<{ id: string }>`
     update fanfare.delivery d set body_key = a.key
     from jsonb_to_recordset(${JSON.stringify(rows)}::jsonb) as a ("accountId" text, id text, generation int, key text)
-    where d.account_id = a."accountId" and d.id = a.id and d.generation = a.generation
+    where d.account_id = a."accountId" and d.id = a.id and d.generation = a.generation and d.lease_until is not null
     returning d.id
   `.execute(db);
   return new Set(held.map(({ id }) => id));

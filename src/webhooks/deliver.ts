@@ -20,13 +20,20 @@ export interface Delivered {
   readonly gone: boolean;
 }
 
-/** Makes one attempt: signs with a fresh timestamp, sends, decides. Never rejects, and takes no longer than the sender's deadline. */
+/**
+ * Makes one attempt: signs with a fresh timestamp, sends, decides. Never rejects: what can't be signed is a failed attempt.
+ * Takes no longer than the sender's deadline.
+ */
 export async function deliver(deps: DeliverDeps, ready: ReadyDelivery, signal: AbortSignal): Promise<Delivered> {
   const { claim, webhook, body } = ready;
   const startedAt = new Date(deps.engine.clock.now());
-  const headers = toHeaders(deps.engine, ready, Math.floor(startedAt.getTime() / 1_000));
-  const outcome = await deps.sender.send({ url: webhook.url, headers, body, signal }).catch(brokenRequest);
+  const outcome = await send().catch(brokenRequest);
   return { result: decide(claim, { outcome, startedAt, random: deps.random() }), gone: outcome.gone };
+
+  async function send(): Promise<AttemptOutcome> {
+    const headers = toHeaders(deps.engine, ready, Math.floor(startedAt.getTime() / 1_000));
+    return deps.sender.send({ url: webhook.url, headers, body, signal });
+  }
 }
 
 /** @see Standard Webhooks 1.0.0, section "Webhook headers" */
@@ -47,7 +54,7 @@ function toHeaders(engine: EngineServices, { claim, secrets, body }: ReadyDelive
   };
 }
 
-/** The sender rejects only what is no request at all; it goes through the schedule like a receiver's fault, visibly. */
+/** No request could be made, such as by a malformed signing secret, whose error never quotes it: it goes through the schedule like a receiver's fault, visibly. */
 function brokenRequest(error: unknown): AttemptOutcome {
   return {
     kind: 'failed',

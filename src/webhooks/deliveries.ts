@@ -3,7 +3,8 @@ import type { EngineTables } from '../database/tables.ts';
 import { EngineError } from '../errors.ts';
 import type { Tx } from '../outbox/transact.ts';
 import { newId } from '../runtime/id.ts';
-import { lockWebhook } from './registration.ts';
+import { findAndLockWebhook, lockWebhook } from './registration.ts';
+import { isStorable } from './storable.ts';
 import type { Webhook } from './webhook.ts';
 
 /** A delivery, open or finished, as it is shown. */
@@ -52,13 +53,7 @@ export async function pingWebhook(tx: Tx, webhookId: string): Promise<DeliveryRe
  */
 export async function retryDelivery(tx: Tx, id: string): Promise<DeliveryRecord> {
   const { webhook_id: webhookId, finished_at: finishedAt } = await readDelivery(tx, id);
-  const webhook = await tx.db
-    .selectFrom('fanfare.webhook')
-    .selectAll()
-    .where('account_id', '=', tx.accountId)
-    .where('id', '=', webhookId)
-    .forUpdate()
-    .executeTakeFirst();
+  const webhook = await findAndLockWebhook(tx, webhookId);
   if (webhook === undefined) throw new EngineError('CONFLICT', 'the webhook of this delivery was deleted');
   requireSending(webhook);
   if (finishedAt === null) await hasten(tx, id);
@@ -92,8 +87,8 @@ async function reopen(tx: Tx, id: string): Promise<void> {
                           where l.seq = d.seq and fanfare.webhook_wants(w, e.name, e.subject_id, e.related, e.changed)) end)
       returning d.*
     )
-    insert into fanfare.delivery (account_id, id, webhook_id, seq, position, event_id, next_at, attempts, body_key, born_at)
-    select account_id, id, webhook_id, seq, position, event_id, fanfare.now(), attempts, body_key, born_at from gone
+    insert into fanfare.delivery (account_id, id, webhook_id, seq, position, event_id, next_at, generation, attempts, body_key, born_at)
+    select account_id, id, webhook_id, seq, position, event_id, fanfare.now(), generation, attempts, body_key, born_at from gone
     returning id
   `.execute(tx.db);
   if (rows.length === 0) {
@@ -102,12 +97,12 @@ async function reopen(tx: Tx, id: string): Promise<void> {
 }
 
 async function readDelivery(tx: Tx, id: string): Promise<DeliveryRecord> {
-  const row = await tx.db
+  const query = tx.db
     .selectFrom('fanfare.delivery_record')
     .selectAll()
     .where('account_id', '=', tx.accountId)
-    .where('id', '=', id)
-    .executeTakeFirst();
+    .where('id', '=', id);
+  const row = isStorable(id) ? await query.executeTakeFirst() : undefined;
   if (row === undefined) throw new EngineError('NOT_FOUND', `there is no delivery with the id "${id.slice(0, 80)}"`);
   return row;
 }

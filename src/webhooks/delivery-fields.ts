@@ -1,9 +1,11 @@
+import { sql } from 'kysely';
 import type { EngineTables } from '../database/tables.ts';
 import { EVENT, NODE } from '../graphql/base-types.ts';
 import type { EngineContext } from '../graphql/context.ts';
 import { type AttemptRow, createAttemptLoader } from './attempt-loader.ts';
 import type { DeliveryRecord } from './deliveries.ts';
 import type { WebhookBuilder } from './graphql.ts';
+import { isStorable } from './storable.ts';
 import { DELIVERY_STATUSES } from './webhook.ts';
 
 /** Declares `Delivery` and `Attempt`. */
@@ -131,7 +133,8 @@ export function addDeliveryQueries(builder: WebhookBuilder, ref: ReturnType<type
       scope: 'webhooks:read',
       description: 'One delivery by its id; null if there is none.',
       args: { id: t.arg.id({ required: true }) },
-      resolve: async (_root, { id }, { loaders }) => (await loaders.entity('Delivery', id)) as DeliveryRecord | null,
+      resolve: async (_root, { id }, { loaders }) =>
+        isStorable(id) ? ((await loaders.entity('Delivery', id)) as DeliveryRecord | null) : null,
     }),
   );
   builder.queryField('deliveries', (t) =>
@@ -163,6 +166,7 @@ export function selectDeliveries(
   { webhookId, eventId, statuses }: DeliveryFilter,
 ) {
   let query = read.selectFrom('fanfare.delivery_record').selectAll().where('account_id', '=', accountId);
+  if (![webhookId, eventId].every((id) => isStorable(id ?? ''))) return query.where(sql<boolean>`false`);
   if (webhookId) query = query.where('webhook_id', '=', webhookId);
   if (eventId) query = query.where('event_id', '=', eventId);
   if (!statuses) return query;

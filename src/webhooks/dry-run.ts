@@ -6,6 +6,7 @@ import { observeNothing } from '../runtime/observe.ts';
 import { checkSelection, type GrantRequest } from './grants.ts';
 import { type RenderError, renderEvent } from './render.ts';
 import type { DocumentReader } from './selection.ts';
+import { isStorable } from './storable.ts';
 
 export interface DryRunRequest extends GrantRequest {
   /** Left out: the newest event that such a webhook would get. */
@@ -44,7 +45,7 @@ export async function dryRun(
     : { eventId: event.id, body: null, errors: rendering.errors };
 
   async function readOne(id: string): Promise<EventRecord> {
-    const [found] = await readEventsById(engine.database.db, principal.accountId, [id]);
+    const [found] = isStorable(id) ? await readEventsById(engine.database.db, principal.accountId, [id]) : [];
     if (found !== undefined && filterPredicate(filters)(found)) return found;
     throw new EngineError('NOT_FOUND', `there is no event "${id.slice(0, 80)}" that such a webhook would get`);
   }

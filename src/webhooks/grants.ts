@@ -3,6 +3,7 @@ import type { EngineServices } from '../graphql/context.ts';
 import { ENGINE_SCOPES, type Principal } from '../identity/principal.ts';
 import type { EventFilter } from '../outbox/filter.ts';
 import type { DocumentReader, Selection } from './selection.ts';
+import { requireStorable } from './storable.ts';
 
 /** A selection that was checked, and what its webhook needs to be granted. */
 export interface CheckedSelection extends Selection {
@@ -21,7 +22,7 @@ export interface GrantRequest {
 /**
  * Checks what a webhook is to ask for, and decides its scopes: those asked for, or the fewest that serve. Both are out
  * of the creator's own.
- * @throws DocumentInvalid; EngineError BAD_INPUT for both or neither of `eventTypes` and `query`, or an unknown scope;
+ * @throws DocumentInvalid; EngineError BAD_INPUT for both or neither of `eventTypes` and `query`, an unknown scope, or a character that can't be stored;
  * FORBIDDEN for a scope that the creator lacks, or one that was not asked for and is needed
  */
 export function checkSelection(
@@ -45,6 +46,8 @@ function readSelection({ eventTypes, query, variables }: GrantRequest): Selectio
     throw new EngineError('BAD_INPUT', 'give either "eventTypes" or "query"');
   }
   if (isGiven(variables) && !isObject(variables)) throw new EngineError('BAD_INPUT', '"variables" must be an object');
+  requireStorable('query', query);
+  requireStorable('variables', variables);
   if (!isGiven(eventTypes)) return { eventTypes: null, document: query ?? null, variables: variables ?? {} };
   if (eventTypes.length === 0) throw new EngineError('BAD_INPUT', '"eventTypes" needs at least one type');
   if (isGiven(variables)) throw new EngineError('BAD_INPUT', '"variables" go with "query" only');

@@ -1,4 +1,5 @@
 import { EngineError } from '../errors.ts';
+import { requireStorable } from './storable.ts';
 
 const MAX_DESCRIPTION = 500;
 const MAX_METADATA_BYTES = 4_096;
@@ -9,7 +10,10 @@ export interface Labels {
   readonly metadata?: unknown;
 }
 
-/** @throws EngineError BAD_INPUT for a description over 500 characters, or metadata that is no object of at most 4 KiB */
+/**
+ * @throws EngineError BAD_INPUT for a description over 500 characters, metadata that is no object of at most 4 KiB, or a
+ * character in either that can't be stored
+ */
 export function checkLabels({ description, metadata }: Labels) {
   if (description && description.length > MAX_DESCRIPTION) {
     throw new EngineError(
@@ -17,6 +21,8 @@ export function checkLabels({ description, metadata }: Labels) {
       `"description" has ${description.length} characters; at most ${MAX_DESCRIPTION} are allowed`,
     );
   }
+  requireStorable('description', description);
+  requireStorable('metadata', metadata);
   return { description: description ?? undefined, metadata: checkMetadata(metadata) };
 }
 

@@ -54,17 +54,26 @@ export function createRecorder(deps: RecorderDeps): Recorder {
           batch.map(({ result }) => result),
         );
         report(batch, finished);
-        const counted = new Set(finished.map(({ id }) => id));
-        const disabled = await noteHealth(
-          database,
-          batch.filter(({ result }) => counted.has(result.claim.id)),
-        );
-        for (const id of disabled) observe({ name: 'webhook.disabled', webhook_id: id });
+        await noteHealthOf(batch, finished);
         return;
       } catch (error) {
         if (failures === 0) observe({ name: 'delivery.record_failed', level: 'warn', deliveries: batch.length, error });
         await clock.wait(backoffMs(failures, BACKOFF, random));
       }
+    }
+  }
+
+  /** Not tried again: what it writes may be forgotten, what was finished must not be written twice. */
+  async function noteHealthOf(batch: readonly Delivered[], finished: readonly Finished[]): Promise<void> {
+    const counted = new Set(finished.map(({ id }) => id));
+    try {
+      const disabled = await noteHealth(
+        database,
+        batch.filter(({ result }) => counted.has(result.claim.id)),
+      );
+      for (const id of disabled) observe({ name: 'webhook.disabled', webhook_id: id });
+    } catch (error) {
+      observe({ name: 'webhook.health_failed', level: 'warn', deliveries: batch.length, error });
     }
   }
 

@@ -9,6 +9,7 @@ import { newId } from '../runtime/id.ts';
 import type { CheckedSelection } from './grants.ts';
 import type { Sealer } from './seal.ts';
 import { addSecret } from './secrets.ts';
+import { isStorable } from './storable.ts';
 import type { Webhook } from './webhook.ts';
 
 /** Webhooks of one account. */
@@ -138,15 +139,21 @@ export async function resumeWebhook(tx: Tx, id: string): Promise<Webhook> {
 
 /** The account's webhook, locked until the end of the transaction. @throws EngineError NOT_FOUND */
 export async function lockWebhook(tx: Tx, id: string): Promise<Webhook> {
-  const webhook = await tx.db
+  const webhook = await findAndLockWebhook(tx, id);
+  if (webhook === undefined) throw new EngineError('NOT_FOUND', `there is no webhook with the id "${id.slice(0, 80)}"`);
+  return webhook;
+}
+
+/** The same, or undefined if the account has no such webhook. */
+export async function findAndLockWebhook(tx: Tx, id: string): Promise<Webhook | undefined> {
+  if (!isStorable(id)) return undefined;
+  return tx.db
     .selectFrom('fanfare.webhook')
     .selectAll()
     .where('account_id', '=', tx.accountId)
     .where('id', '=', id)
     .forUpdate()
     .executeTakeFirst();
-  if (webhook === undefined) throw new EngineError('NOT_FOUND', `there is no webhook with the id "${id.slice(0, 80)}"`);
-  return webhook;
 }
 
 /**

@@ -6,9 +6,6 @@ export const ATTEMPT_DELAYS_MS: readonly number[] = [
   0, 5_000, 300_000, 1_800_000, 7_200_000, 18_000_000, 36_000_000, 50_400_000, 72_000_000, 86_400_000,
 ];
 
-/** How often a delivery is tried at most. */
-export const MAX_ATTEMPTS = ATTEMPT_DELAYS_MS.length;
-
 /** Each wait but the first is stretched or shortened by up to this part, so that an outage's retries do not return as one wave. */
 export const JITTER = 0.1;
 

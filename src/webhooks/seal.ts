@@ -1,5 +1,4 @@
 import { createCipheriv, createDecipheriv, hkdfSync, randomBytes } from 'node:crypto';
-import { StartupError } from '../errors.ts';
 
 /** A sealed text can't be opened: its form is foreign, its key is neither of ours, or it was changed or moved. */
 export class SealError extends Error {
@@ -31,24 +30,10 @@ export interface Sealer {
 }
 
 /**
- * Reads `SECRETS_KEY`: 32 bytes as 64 hex digits, or as base64 or base64url of 43 characters with or without the `=`.
- *
- * @param name the variable's name, for the message
- * @throws {StartupError} that says what is expected and never quotes what was found
- */
-export function parseSecretsKey(text: string, name = 'SECRETS_KEY'): Buffer {
-  if (/^[0-9a-f]{64}$/i.test(text)) return Buffer.from(text, 'hex');
-  if (/^[\w+/-]{43}=?$/.test(text)) return Buffer.from(text, 'base64');
-  throw new StartupError(
-    `${name}: expected 32 bytes as 64 hex digits or as base64 (make one with: openssl rand -hex 32), found ${text.length} characters of another form`,
-  );
-}
-
-/**
  * Makes a sealer of AES-256-GCM. Sealed text is `v1.<key id>.<base64url of nonce, ciphertext and tag>`; version, key id and
  * context are authenticated with it. Random 96-bit nonces are safe for 2^32 texts under one key (NIST SP 800-38D section 8.3).
  *
- * @param keys.key 32 bytes, see {@link parseSecretsKey}; seals and opens
+ * @param keys.key 32 bytes, of `SECRETS_KEY`; seals and opens
  * @param keys.previousKey opens only, for as long as texts sealed with it remain
  */
 export function createSealer(keys: {

@@ -13,6 +13,7 @@ import type { EngineServices } from '../graphql/context.ts';
 import { defaultDocument } from '../graphql/default-document.ts';
 import { type EventOperation, readSubscription } from '../graphql/execute-event.ts';
 import { createPrepareDocument, type PrepareDocument } from '../graphql/operation.ts';
+import { hidesNames } from '../graphql/visible.ts';
 import type { Principal } from '../identity/principal.ts';
 import { DocumentInvalid, toFault } from './refusals.ts';
 
@@ -55,10 +56,10 @@ export function createDocumentReader(deps: {
   const defaults = new Map<string, string>();
   let prepare: PrepareDocument | undefined;
 
-  function parseAndValidate(source: string): DocumentNode {
+  function parseAndValidate(source: string, principal: Principal): DocumentNode {
     if (source.length > MAX_DOCUMENT_LENGTH) throw invalid(`the document is over ${MAX_DOCUMENT_LENGTH} characters`);
     prepare ??= createPrepareDocument(deps.schema());
-    const preparation = prepare(source);
+    const preparation = prepare(source, { hidesNames: hidesNames(principal) });
     if ('errors' in preparation) throw new DocumentInvalid(preparation.errors.map(toFault));
     const { document } = preparation.prepared;
     requireOneSubscription(document);
@@ -67,7 +68,7 @@ export function createDocumentReader(deps: {
 
   return {
     read(source, variables, principal) {
-      const document = parseAndValidate(source);
+      const document = parseAndValidate(source, principal);
       const schema = deps.schema();
       const operation = asInvalid(() => readSubscription({ schema, document, variables }, principal, engine));
       if (operation.after !== undefined)

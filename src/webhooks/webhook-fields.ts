@@ -1,6 +1,7 @@
 import { EVENT_TYPE, NODE } from '../graphql/base-types.ts';
 import { type declareDelivery, selectDeliveries } from './delivery-fields.ts';
 import type { WebhookBuilder } from './graphql.ts';
+import { isStorable } from './storable.ts';
 import { WEBHOOK_STATUSES, type Webhook } from './webhook.ts';
 
 /** Declares `Webhook` and the queries `webhook` and `webhooks`. */
@@ -54,7 +55,8 @@ export function declareWebhook(builder: WebhookBuilder, delivery: ReturnType<typ
       scope: 'webhooks:read',
       description: 'One webhook by its id; null if there is none.',
       args: { id: t.arg.id({ required: true }) },
-      resolve: async (_root, { id }, { loaders }) => (await loaders.entity('Webhook', id)) as Webhook | null,
+      resolve: async (_root, { id }, { loaders }) =>
+        isStorable(id) ? ((await loaders.entity('Webhook', id)) as Webhook | null) : null,
     }),
   );
   builder.queryField('webhooks', (t) =>

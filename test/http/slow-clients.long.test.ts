@@ -50,8 +50,8 @@ it('an answer that is not read is dropped within two minutes, a quiet stream is 
   socket.write(
     `POST /graphql HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${app.key}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
   );
-  await eventually(() => quiet.events.filter(({ comment }) => comment === '').length >= 6, {
-    deadlineMs: 90_000,
+  await eventually(() => quiet.events.filter(({ comment }) => comment === '').length >= 11, {
+    deadlineMs: 160_000,
     everyMs: 500,
   });
   const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()));

@@ -264,6 +264,76 @@ describe.each(['postgres', 'pglite'] as const)('a webhook on %s', (kind) => {
     expect(await engine.deliveries({ webhookId: id }, { accountId })).toHaveLength(3);
   });
 
+  it('is not looked back for while it is disabled', async () => {
+    await engine.writeNote('old', accountId);
+    await engine.stampedEvents(accountId);
+    const { db } = engine.services.database;
+    const { id } = await engine.createWebhook({ url, query: NOTES }, { accountId });
+    await sql`update fanfare.webhook set backfilled_to = 0, status = 'DISABLED' where id = ${id}`.execute(db);
+    const look = async () => {
+      const { rows } = await sql<{ step: number }>`select fanfare.backfill_webhooks(${id}, 10) as step`.execute(db);
+      return rows[0]?.step;
+    };
+    expect(await look()).toBe(0);
+    expect(await engine.deliveries({ webhookId: id }, { accountId })).toEqual([]);
+    await engine.run('mutation ($id: ID!) { webhookResume(id: $id) { __typename } }', { variables: { id }, accountId });
+    expect(await look()).toBe(1);
+    expect(await engine.deliveries({ webhookId: id }, { accountId })).toHaveLength(1);
+  });
+
+  it('tells only a key with "introspect" which name may have been meant', async () => {
+    const query = 'subscription { noteWriten { id } }';
+    const messageFor = async (scopes?: readonly string[]) => {
+      const { errors } = await create({ url, query }, scopes === undefined ? {} : { scopes });
+      return (errors as { message: string }[])[0]?.message;
+    };
+    expect(await messageFor()).toMatch(/Did you mean/);
+    expect(await messageFor(['webhooks:write', 'events:read', 'notes:read'])).not.toMatch(/Did you mean/);
+    const dry = await engine.run<{ webhookDryRun: { errors: { message: string }[] } }>(
+      'mutation ($query: String!) { webhookDryRun(query: $query) { ... on DocumentInvalid { errors { message } } } }',
+      { accountId, scopes: ['webhooks:write', 'events:read', 'notes:read'], variables: { query } },
+    );
+    expect(dry.webhookDryRun.errors[0]?.message).not.toMatch(/Did you mean/);
+  });
+
+  it.each([
+    ['U+0000', 'a\0'],
+    ['a lone surrogate', 'a\ud800'],
+  ])('refuses what can not be stored: %s', async (_name, text) => {
+    const bad = { code: 'BAD_INPUT', message: expect.stringMatching(/U\+0000 or half a surrogate pair/) };
+    const query = 'subscription ($ids: [ID!]) { noteWritten(filter: { subjects: $ids }) { id } }';
+    const good = { url, query };
+    const { id } = await engine.createWebhook(good, { accountId });
+    for (const part of [
+      { description: text },
+      { metadata: { deep: [{ [text]: 1 }] } },
+      { metadata: { deep: [text] } },
+      { variables: { ids: [text] } },
+      { variables: { [text]: 1 } },
+    ]) {
+      expect(await failCreate({ ...good, ...part })).toMatchObject(bad);
+      expect(await engine.fail(UPDATE, { accountId, variables: { input: { id, ...part } } })).toMatchObject(bad);
+    }
+    expect(await create({ ...good, url: `${url}/${text}` })).toMatchObject({ reason: 'SYNTAX' });
+    expect(await create({ ...good, description: 'ok 🎉', metadata: { '🎉': 1 } })).toMatchObject({
+      __typename: 'WebhookCreateSuccess',
+    });
+    const read =
+      'query ($id: ID!) { webhook(id: $id) { id } delivery(id: $id) { id } a: deliveries(filter: { webhookId: $id }) { nodes { id } } b: deliveries(filter: { eventId: $id }) { nodes { id } } }';
+    expect(await engine.run(read, { accountId, variables: { id: text } })).toEqual({
+      webhook: null,
+      delivery: null,
+      a: { nodes: [] },
+      b: { nodes: [] },
+    });
+    for (const name of ['webhookPause', 'webhookDelete', 'webhookPing', 'deliveryRetry']) {
+      const change = `mutation ($id: ID!) { ${name}(id: $id) { __typename } }`;
+      expect(await engine.fail(change, { accountId, variables: { id: text } })).toMatchObject({ code: 'NOT_FOUND' });
+    }
+    const dry = 'mutation ($id: ID!) { webhookDryRun(eventTypes: [NOTE_WRITTEN], eventId: $id) { __typename } }';
+    expect(await engine.fail(dry, { accountId, variables: { id: text } })).toMatchObject({ code: 'NOT_FOUND' });
+  });
+
   it('is shown what it would be sent, without a request', async () => {
     const DRY = `mutation ($query: String!, $eventId: ID) { webhookDryRun(query: $query, eventId: $eventId) {
       __typename ... on WebhookDryRunSuccess { eventId body errors { message path } } ... on DocumentInvalid { errors { line } } } }`;

@@ -36,6 +36,30 @@ domain.extend((builder) => {
     }),
   );
 });
+/** What `slow` waits for with the text "dawdle". */
+export const dawdling = { until: Promise.resolve() };
+
+domain.extend((builder) => {
+  builder.objectFields(builder.event(noteWritten), (t) => ({
+    slow: t.string({
+      description: 'Waits for `dawdling` with the text "dawdle".',
+      resolve: async ({ payload }) => {
+        if (JSON.stringify(payload).includes('dawdle')) await dawdling.until;
+        return 'done';
+      },
+    }),
+    unprintable: t.field({
+      type: 'JSON',
+      description: 'Of no JSON form with the text "explode".',
+      resolve: ({ payload }) => (JSON.stringify(payload).includes('explode') ? { toJSON: explode } : 'whole'),
+    }),
+  }));
+});
+
+function explode(): never {
+  throw new Error('exploded on purpose');
+}
+
 domain.extend(addWebhookFields);
 
 export interface WebhookEngine extends TestEngine {

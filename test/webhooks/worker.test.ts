@@ -6,12 +6,13 @@ import { fileURLToPath } from 'node:url';
 import { sql } from 'kysely';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, inject, it } from 'vitest';
 import { claimDeliveries } from '../../src/webhooks/claim.ts';
-import { finishDeliveries } from '../../src/webhooks/finish.ts';
+import { type ClaimResult, finishDeliveries } from '../../src/webhooks/finish.ts';
 import { pruneDeliveries } from '../../src/webhooks/prune.ts';
+import { createRecorder } from '../../src/webhooks/recorder.ts';
 import type { WebhookWorker } from '../../src/webhooks/worker.ts';
 import { eventually } from '../support/eventually.ts';
 import { openReceiver, type Receiver } from '../support/receiver.ts';
-import { openWebhookEngine, textsOf, type WebhookEngine, workOff } from './webhook-engine.ts';
+import { dawdling, openWebhookEngine, sealer, textsOf, type WebhookEngine, workOff } from './webhook-engine.ts';
 
 const NOTES = 'subscription { noteWritten { id note { text } } }';
 const LIMITS = { limit: 100, reserved: 0, leaseMs: 30_000, webhookCap: 8, accountCap: 100, busy: new Map() };
@@ -40,9 +41,9 @@ describe('workers', () => {
     await sql`delete from fanfare.delivery`.execute(engine.services.database.db);
   });
 
-  async function hook(path: string) {
-    const input = { url: `${receiver.url}${path}`, query: NOTES };
-    const { id } = await engine.createWebhook(input, { accountId });
+  async function hook(path: string, selection: Readonly<Record<string, unknown>> = {}, owner = accountId) {
+    const input = { url: `${receiver.url}${path}`, query: NOTES, ...selection };
+    const { id } = await engine.createWebhook(input, { accountId: owner });
     return { id, received: () => receiver.requests.filter((request) => request.path === path) };
   }
 
@@ -104,6 +105,139 @@ describe('workers', () => {
     expect(await deliveries({ statuses: ['SENDING'] })).toHaveLength(1);
     expect(await finishDeliveries(database, [{ claim: fresh, ...ended }])).toEqual([{ id: fresh.id, nextAt: null }]);
     expect(await deliveries({ statuses: ['CANCELLED'] })).toHaveLength(1);
+  });
+
+  const failedOnce = (claim: ClaimResult['claim']): ClaimResult => ({
+    claim,
+    status: 'rescheduled',
+    delayMs: 0,
+    attempt: {
+      startedAt: new Date(),
+      durationMs: 1,
+      statusCode: 500,
+      errorClass: 'HTTP_STATUS',
+      reason: null,
+      responseHeaders: {},
+      responseBody: '',
+      isTruncated: false,
+      remoteAddress: null,
+    },
+  });
+
+  async function claimOne(): Promise<ClaimResult['claim']> {
+    const [claim] = await claimDeliveries(engine.services.database, LIMITS);
+    if (claim === undefined) throw new Error('expected a claim');
+    return claim;
+  }
+
+  it('record a result once, however often it is written', async () => {
+    await hook('/twice');
+    await write(1);
+    const { database } = engine.services;
+    const result = failedOnce(await claimOne());
+    expect(await finishDeliveries(database, [result])).toHaveLength(1);
+    expect(await finishDeliveries(database, [result])).toEqual([]);
+    expect(await finishDeliveries(database, [result])).toEqual([]);
+    const { step, attempts } = await claimOne();
+    expect({ step, attempts }).toEqual({ step: 1, attempts: 1 });
+    expect((await deliveries())[0]?.attempts).toHaveLength(1);
+  });
+
+  it('record a result once when the health of its webhook can not be noted', async () => {
+    const { id } = await hook('/unnoted');
+    await write(1);
+    const { database, clock } = engine.services;
+    await sql`alter table fanfare.webhook add constraint sound check (id <> ${sql.lit(id)} or failures = 0)`.execute(
+      database.db,
+    );
+    const names: unknown[] = [];
+    const observe = ({ name }: { readonly name: string }) => void names.push(name);
+    const recorder = createRecorder({ database, clock, observe, random: () => 0 });
+    await recorder.record({ result: failedOnce(await claimOne()), gone: false });
+    await sql`alter table fanfare.webhook drop constraint sound`.execute(database.db);
+    expect(names).toEqual(['delivery.attempted', 'webhook.health_failed']);
+    expect((await deliveries())[0]?.attempts).toHaveLength(1);
+  });
+
+  it('can not finish a delivery that was reopened since, and claimed as often', async () => {
+    await hook('/reopened');
+    await write(1);
+    const { database } = engine.services;
+    const stale = await claimOne();
+    const ended = { status: 'cancelled', error: 'test' } as const;
+    await finishDeliveries(database, [{ claim: stale, ...ended }]);
+    await engine.run('mutation ($id: ID!) { deliveryRetry(id: $id) { __typename } }', {
+      variables: { id: stale.id },
+      accountId,
+    });
+    const fresh = await claimOne();
+    expect(fresh.generation).toBe(stale.generation + 1);
+    expect(await finishDeliveries(database, [{ claim: stale, ...ended }])).toEqual([]);
+    expect(await finishDeliveries(database, [{ claim: fresh, ...ended }])).toHaveLength(1);
+  });
+
+  it('send to others while the document of one is slow, and to that one when it is rendered', async () => {
+    const release = Promise.withResolvers<void>();
+    dawdling.until = release.promise;
+    const slow = await hook('/slow', { query: 'subscription { noteWritten { slow note { text } } }' });
+    await engine.writeNote('dawdle', accountId);
+    const other = await engine.addAccount();
+    const quick = await hook('/quick', {}, other);
+    await engine.writeNote('quick', other);
+    await engine.stampedEvents(other);
+    start(engine.createWorker({ pollMs: 10 }));
+    await eventually(() => quick.received().length === 1, { deadlineMs: 3_000 });
+    await engine.writeNote('quick again', other);
+    await engine.stampedEvents(other);
+    await eventually(() => quick.received().length === 2, { deadlineMs: 3_000 });
+    expect(slow.received()).toHaveLength(0);
+    release.resolve();
+    await eventually(() => slow.received().length === 1);
+  });
+
+  it('hand back at once what is ready too late', async () => {
+    const { received } = await hook('/late');
+    await write(1);
+    const worker = engine.createWorker({ leaseMs: 30_000, attemptMs: 30_001 });
+    await worker.runOnce();
+    await worker.settled();
+    expect(received()).toHaveLength(0);
+    expect(await deliveries()).toMatchObject([{ status: 'PENDING', attemptCount: 0 }]);
+    // the control: with time left it is sent
+    await workOff(engine.createWorker());
+    expect(received()).toHaveLength(1);
+  });
+
+  it('park the one webhook whose rendering breaks, and send to the others of its batch', async () => {
+    const broken = await hook('/broken', { query: 'subscription { noteWritten { unprintable note { text } } }' });
+    const whole = await hook('/whole');
+    await engine.writeNote('explode', accountId);
+    await engine.stampedEvents(accountId);
+    await workOff(engine.createWorker());
+    expect(textsOf(whole.received())).toEqual(['explode']);
+    expect(await deliveries({ webhookId: broken.id })).toMatchObject([{ status: 'PARKED', attemptCount: 0 }]);
+    const { webhook } = await engine.run<{ webhook: { parkedReason: string } }>(
+      'query ($id: ID!) { webhook(id: $id) { parkedReason } }',
+      { variables: { id: broken.id }, accountId },
+    );
+    expect(webhook.parkedReason).toMatch(/internal error/);
+    expect(engine.seen).toContainEqual(
+      expect.objectContaining({ name: 'delivery.render_broken', webhook_id: broken.id }),
+    );
+  });
+
+  it('show an attempt that could not be signed', async () => {
+    const { id, received } = await hook('/unsigned');
+    await write(1);
+    const sealed = sealer.seal('whsec_short', id);
+    await sql`update fanfare.webhook_secret set sealed = ${sealed} where webhook_id = ${id}`.execute(
+      engine.services.database.db,
+    );
+    await workOff(engine.createWorker());
+    expect(received()).toHaveLength(0);
+    const [delivery] = await deliveries();
+    expect(delivery).toMatchObject({ status: 'PENDING', attempts: [{ errorClass: 'PROTOCOL', statusCode: null }] });
+    expect(delivery?.attempts[0]?.responseBody).toMatch(/expected a signing secret/);
   });
 
   it('deliver to a healthy receiver at once while 50 others hang', async () => {

@@ -137,7 +137,8 @@ async function revokeKey(
 
 /** @throws EngineError BAD_INPUT for what is over 200 characters or can't be stored */
 function checkText(name: string, text: string): string {
-  if (text.length > 200) throw new EngineError('BAD_INPUT', `"${name}" has ${text.length} characters; at most 200 are allowed`);
+  if (text.length > 200)
+    throw new EngineError('BAD_INPUT', `"${name}" has ${text.length} characters; at most 200 are allowed`);
   if (text.isWellFormed() && !text.includes('\0')) return text;
   throw new EngineError('BAD_INPUT', `"${name}" has a character that can't be stored: U+0000 or half a surrogate pair`);
 }
@@ -171,9 +172,10 @@ async function targetAccount(
   accountId: string | null | undefined,
 ): Promise<string> {
   if (accountId === null || accountId === undefined || accountId === tx.accountId) return tx.accountId;
-  const known = principal.scopes.has('operator') && !accountId.includes('\0')
-    ? await tx.db.selectFrom('fanfare.account').select('id').where('id', '=', accountId).executeTakeFirst()
-    : undefined;
+  const known =
+    principal.scopes.has('operator') && !accountId.includes('\0')
+      ? await tx.db.selectFrom('fanfare.account').select('id').where('id', '=', accountId).executeTakeFirst()
+      : undefined;
   if (known === undefined) throw new EngineError('NOT_FOUND', `there is no account "${accountId}"`);
   return known.id;
 }

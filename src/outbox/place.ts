@@ -38,7 +38,7 @@ async function awaitStamp({ database, clock }: PlaceDeps, accountId: string, eve
         'the change of this cursor has no position yet; try again in a few seconds',
       );
     }
-    await clock.wait(waitMs);
+    await clock.wait(Math.min(waitMs, deadline - clock.now()));
   }
 }
 

@@ -25,13 +25,22 @@ export interface Prepared {
   readonly parked: ReadonlyMap<string, string>;
 }
 
+/** Who asked for the preparation. */
+export interface Asker {
+  /** Whether no attempt may begin any more: what is not rendered by then is handed back. */
+  isLate(): boolean;
+  /** Given each part as soon as it is ready. */
+  take(prepared: Prepared): Promise<void>;
+}
+
 /**
- * Makes a batch of claims ready: webhooks and secrets, then bodies, those that are stored and those that are rendered
- * now, each once for equal (event, document, grants).
+ * Makes claims ready: webhooks and secrets, then bodies, first those that are stored, then those that are rendered now,
+ * each once for equal (event, document, grants).
  */
-export async function prepareDeliveries(deps: PrepareDeps, claims: readonly Claim[]): Promise<Prepared> {
+export async function prepareDeliveries(deps: PrepareDeps, claims: readonly Claim[], asker: Asker): Promise<void> {
+  const { db } = deps.engine.database;
   const progress: Progress = { ended: [], parked: new Map() };
-  const webhooks = await readWebhooks(deps.engine.database.db, claims);
+  const webhooks = await readWebhooks(db, claims);
   const secrets = await openSecrets(deps, [...webhooks.keys()], progress);
   const drafts = claims.flatMap((claim) => {
     const webhook = webhooks.get(claim.webhookId);
@@ -40,19 +49,23 @@ export async function prepareDeliveries(deps: PrepareDeps, claims: readonly Clai
     return progress.parked.has(webhook.id) ? release(progress, claim) : [{ claim, webhook, key: claim.bodyKey }];
   });
   const known = drafts.flatMap(({ key, ...draft }) => (key === null ? [] : [{ ...draft, key }]));
-  const fresh = await renderBodies(
+  await give(known, progress);
+  await renderBodies(
     deps,
     drafts.filter(({ key }) => key === null),
-    progress,
+    { isLate: asker.isLate, take: give },
   );
-  const bodies = await bodiesOf(deps.engine.database.db, [...known, ...fresh]);
-  const ready = [...known, ...fresh].flatMap(({ claim, webhook, key }) => {
-    const body = bodies.get(`${claim.seq}:${key}`);
-    if (body !== undefined) return [{ claim, webhook, secrets: secrets.get(webhook.id) ?? [], body }];
-    progress.ended.push({ claim, status: 'cancelled', error: PAST_RETENTION });
-    return [];
-  });
-  return { ready, ...progress };
+
+  async function give(held: readonly Draft[], { ended, parked }: Progress): Promise<void> {
+    const bodies = await bodiesOf(db, held);
+    const ready = held.flatMap(({ claim, webhook, key }) => {
+      const body = bodies.get(`${claim.seq}:${key}`);
+      if (body !== undefined) return [{ claim, webhook, secrets: secrets.get(webhook.id) ?? [], body }];
+      ended.push({ claim, status: 'cancelled', error: PAST_RETENTION });
+      return [];
+    });
+    await asker.take({ ready, ended, parked });
+  }
 }
 
 async function readWebhooks(db: Kysely<EngineTables>, claims: readonly Claim[]): Promise<ReadonlyMap<string, Webhook>> {

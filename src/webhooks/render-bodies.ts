@@ -17,6 +17,8 @@ export interface PrepareDeps {
   readonly documents: DocumentReader;
   readonly sealer: Sealer;
   readonly observe: Observe;
+  /** The rendering for an account that is under way or waits last, by account. */
+  readonly turns: Map<string, Promise<void>>;
 }
 
 /** What has been decided so far. */
@@ -34,36 +36,50 @@ export interface Draft {
 
 type Unrendered = Omit<Draft, 'key'>;
 
+/** Who asked for bodies. */
+export interface BodyAsker {
+  /** Whether it is too late to render for an attempt under the present claims. */
+  isLate(): boolean;
+  /** Given drafts with bodies, which are stored and tied to them, and what became of others, as soon as they are there. */
+  take(drafts: readonly Draft[], progress: Progress): Promise<void>;
+}
+
+/** Accounts of a batch that are rendered for at once: one whose documents are slow holds up no other. */
+const ACCOUNTS_AT_ONCE = 32;
+
 /**
  * Renders what nobody has rendered yet, each once for equal (event, document, grants), stores it and ties the deliveries
- * to it. What the database kept from being rendered is in neither answer: it comes round again with its lease.
+ * to it: one after another for an account, in all batches of this process. What the database kept from being rendered is never given: it comes round
+ * again with its lease. A webhook whose rendering breaks by a fault of ours is parked, it alone.
  */
-export async function renderBodies(
-  deps: PrepareDeps,
-  drafts: readonly Unrendered[],
-  progress: Progress,
-): Promise<Draft[]> {
-  if (drafts.length === 0) return [];
-  const { database } = deps.engine;
+export async function renderBodies(deps: PrepareDeps, drafts: readonly Unrendered[], asker: BodyAsker): Promise<void> {
+  if (drafts.length === 0) return;
+  const { db } = deps.engine.database;
+  const progress = noProgress();
   const seqs = drafts.map(({ claim }) => claim.seq);
-  const wanted = selectWanted(deps, { drafts, events: await readEvents(database.db, seqs) }, progress);
-  const stored = await readBodies(database.db, wanted.map(placeOf));
+  const wanted = selectWanted(deps, { drafts, events: await readEvents(db, seqs) }, progress);
+  const stored = await readBodies(db, wanted.map(placeOf));
   const done = new Set(stored.map(({ seq, key }) => `${seq}:${key}`));
-  const renderings = await renderEach(
-    deps,
-    wanted.filter((each) => !done.has(nameOf(each))),
-  );
-  const fresh = wanted.flatMap((each) => toBody(each, renderings.get(nameOf(each))));
-  await storeBodies(database.db, [...new Map(fresh.map((body) => [`${body.seq}:${body.key}`, body])).values()]);
-  const sendable = wanted.filter((each) => {
-    const rendering = renderings.get(nameOf(each));
-    if (rendering?.status === 'failed') {
-      progress.ended.push({ claim: each.claim, status: 'renderFailed', error: describeErrors(rendering.errors) });
-    }
-    return done.has(nameOf(each)) || rendering?.status === 'rendered';
-  });
-  const held = await assignBodies(database, sendable);
-  return sendable.filter(({ claim }) => held.has(claim.id));
+  const [ready, rest] = partition(wanted, (each) => done.has(nameOf(each)));
+  await asker.take(await tie(deps, ready), progress);
+  const byAccount = [...Map.groupBy(rest, ({ claim }) => claim.accountId).values()];
+  const accounts = byAccount[Symbol.iterator]();
+  const output = createOutput(deps, asker);
+  await Promise.all(Array.from({ length: ACCOUNTS_AT_ONCE }, renderAccounts));
+  await output.written();
+
+  /** All takers share one iterator. */
+  async function renderAccounts(): Promise<void> {
+    for (const each of accounts) await inTurn(deps, each, { isLate: asker.isLate, put: output.put });
+  }
+}
+
+function noProgress(): Progress {
+  return { ended: [], parked: new Map() };
+}
+
+function partition<T>(all: readonly T[], holds: (each: T) => boolean): [T[], T[]] {
+  return [all.filter(holds), all.filter((each) => !holds(each))];
 }
 
 function placeOf({ claim, key }: Draft) {
@@ -74,33 +90,130 @@ function nameOf({ claim, key }: Draft): string {
   return `${claim.seq}:${key}`;
 }
 
-async function renderEach(deps: PrepareDeps, wanted: readonly Wanted[]): Promise<ReadonlyMap<string, Rendering>> {
-  const { engine, observe } = deps;
-  const renderings = new Map<string, Rendering>();
-  const deferred = new Set<string>();
-  for (const each of wanted) {
-    const name = nameOf(each);
-    if (renderings.has(name) || deferred.has(name)) continue;
-    const { webhook, event, documents } = each;
-    const document = documents.documentOf(event.name);
-    try {
-      renderings.set(name, await renderEvent({ engine, document, principal: principalOf(webhook), event, observe }));
-    } catch (error) {
-      if (!(error instanceof EngineError)) throw error;
-      // one event whose rendering takes too long must not hold up the others of its batch
-      deferred.add(name);
-      observe({ name: 'delivery.render_deferred', level: 'warn', webhook_id: webhook.id, event_id: event.id, error });
-    }
-  }
-  return renderings;
+/** What came of rendering for these deliveries, which share a body. */
+interface Rendered {
+  readonly drafts: readonly Wanted[];
+  readonly outcome: Rendering | { readonly status: 'late' } | { readonly status: 'broken' };
 }
 
-function toBody(
-  { claim, key, event }: Wanted,
-  rendering: Rendering | undefined,
-): (StoredBody & { occurredAt: Date })[] {
-  if (rendering?.status !== 'rendered') return [];
-  return [{ seq: claim.seq, key, body: rendering.body, occurredAt: event.occurredAt }];
+interface RenderTarget {
+  isLate(): boolean;
+  put(rendered: Rendered): void;
+}
+
+/** Waits for what earlier batches have of the same account. */
+async function inTurn(deps: PrepareDeps, wanted: readonly Wanted[], target: RenderTarget): Promise<void> {
+  const accountId = wanted[0]?.claim.accountId ?? '';
+  const before = deps.turns.get(accountId);
+  const turn = (async () => {
+    await before;
+    await renderEach(deps, wanted, target);
+  })();
+  deps.turns.set(accountId, turn);
+  await turn;
+  if (deps.turns.get(accountId) === turn) deps.turns.delete(accountId);
+}
+
+/** Never rejects. */
+async function renderEach(deps: PrepareDeps, wanted: readonly Wanted[], target: RenderTarget): Promise<void> {
+  for (const drafts of Map.groupBy(wanted, nameOf).values()) {
+    const [first] = drafts;
+    if (first === undefined) continue;
+    const outcome = target.isLate() ? ({ status: 'late' } as const) : await renderOne(deps, first);
+    if (outcome !== 'deferred') target.put({ drafts, outcome });
+  }
+}
+
+async function renderOne(
+  { engine, observe }: PrepareDeps,
+  { webhook, event, documents }: Wanted,
+): Promise<Rendered['outcome'] | 'deferred'> {
+  try {
+    const document = documents.documentOf(event.name);
+    return await renderEvent({ engine, document, principal: principalOf(webhook), event, observe });
+  } catch (error) {
+    const fact = { webhook_id: webhook.id, event_id: event.id, error };
+    if (error instanceof EngineError) {
+      // one event whose rendering takes too long must not hold up the others of its batch
+      observe({ name: 'delivery.render_deferred', level: 'warn', ...fact });
+      return 'deferred';
+    }
+    observe({ name: 'delivery.render_broken', level: 'error', ...fact });
+    return { status: 'broken' };
+  }
+}
+
+interface Output {
+  put(rendered: Rendered): void;
+  /** @throws what kept some of it from being written or taken */
+  written(): Promise<void>;
+}
+
+/** Stores what was rendered and passes it on; while one batch is being written the next gathers. */
+function createOutput(deps: PrepareDeps, asker: BodyAsker): Output {
+  let gathered: Rendered[] = [];
+  let writing: Promise<void> | undefined;
+
+  async function writeAll(): Promise<void> {
+    while (gathered.length > 0) {
+      const batch = gathered;
+      gathered = [];
+      await writeBatch(deps, batch, asker);
+    }
+  }
+
+  return {
+    put(rendered) {
+      gathered.push(rendered);
+      if (writing !== undefined) return;
+      const begun = writeAll();
+      writing = begun;
+      // a failure stays, and is thrown by `written`
+      begun.then(
+        () => {
+          writing = undefined;
+        },
+        () => {},
+      );
+    },
+    written: async () => {
+      await writing;
+    },
+  };
+}
+
+async function writeBatch(deps: PrepareDeps, batch: readonly Rendered[], asker: BodyAsker): Promise<void> {
+  const progress = noProgress();
+  for (const rendered of batch) note(progress, rendered);
+  const bodies = batch.flatMap(toBody);
+  await storeBodies(deps.engine.database.db, [...new Map(bodies.map((body) => [body.key + body.seq, body])).values()]);
+  const sendable = batch.flatMap(({ drafts, outcome }) => (outcome.status === 'rendered' ? drafts : []));
+  await asker.take(await tie(deps, sendable), progress);
+}
+
+/** What can't be sent ends, or waits for a repair. */
+function note(progress: Progress, { drafts, outcome }: Rendered): void {
+  for (const { claim, webhook } of drafts) {
+    if (outcome.status === 'failed') {
+      progress.ended.push({ claim, status: 'renderFailed', error: describeErrors(outcome.errors) });
+    }
+    if (outcome.status === 'broken') progress.parked.set(webhook.id, BROKEN);
+    if (outcome.status === 'broken' || outcome.status === 'late') release(progress, claim);
+  }
+}
+
+const BROKEN = 'its document could not be rendered: internal error';
+
+/** Ties deliveries to their bodies. @returns those whose claim still holds */
+async function tie({ engine }: PrepareDeps, drafts: readonly Draft[]): Promise<Draft[]> {
+  const held = await assignBodies(engine.database, drafts);
+  return drafts.filter(({ claim }) => held.has(claim.id));
+}
+
+function toBody({ drafts, outcome }: Rendered): (StoredBody & { occurredAt: Date })[] {
+  const [first] = drafts;
+  if (outcome.status !== 'rendered' || first === undefined) return [];
+  return [{ ...placeOf(first), body: outcome.body, occurredAt: first.event.occurredAt }];
 }
 
 function describeErrors(errors: readonly { readonly message: string; readonly path: string | null }[]): string {
@@ -114,13 +227,31 @@ interface Wanted extends Draft {
 
 /** Leaves out what can't or may not be rendered, and says why. */
 function selectWanted(
-  { engine, documents: reader }: PrepareDeps,
+  deps: PrepareDeps,
   { drafts, events }: { readonly drafts: readonly Unrendered[]; readonly events: ReadonlyMap<number, EventRecord> },
   progress: Progress,
 ): Wanted[] {
+  const { engine, observe } = deps;
   const documentsOf = new Map<string, WebhookDocuments>();
-  return drafts.flatMap(({ claim, webhook }) => {
-    const documents = documentsOf.get(webhook.id) ?? readDocuments(reader, webhook);
+  return drafts.flatMap((draft) => {
+    const { claim, webhook } = draft;
+    try {
+      return judge(draft);
+    } catch (error) {
+      observe({
+        name: 'delivery.render_broken',
+        level: 'error',
+        webhook_id: webhook.id,
+        event_id: claim.eventId,
+        error,
+      });
+      progress.parked.set(webhook.id, BROKEN);
+      return release(progress, claim);
+    }
+  });
+
+  function judge({ claim, webhook }: Unrendered): Wanted[] {
+    const documents = documentsOf.get(webhook.id) ?? readDocuments(deps.documents, webhook);
     documentsOf.set(webhook.id, documents);
     if ('fault' in documents) {
       progress.parked.set(webhook.id, documents.fault);
@@ -135,7 +266,7 @@ function selectWanted(
     }
     const source = documents.documentOf(event.name).source;
     return [{ claim, webhook, event, documents, key: bodyKey(webhook, source) }];
-  });
+  }
 }
 
 async function readEvents(

@@ -13,6 +13,9 @@ export function isStorable(text: string): boolean {
 export function requireStorable(name: string, value: unknown): void {
   JSON.stringify(value, (key: string, part: unknown) => {
     if (isStorable(key) && (typeof part !== 'string' || isStorable(part))) return part;
-    throw new EngineError('BAD_INPUT', `"${name}" has a character that can't be stored: U+0000 or half a surrogate pair`);
+    throw new EngineError(
+      'BAD_INPUT',
+      `"${name}" has a character that can't be stored: U+0000 or half a surrogate pair`,
+    );
   });
 }

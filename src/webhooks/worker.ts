@@ -5,8 +5,9 @@ import type { Observe } from '../runtime/observe.ts';
 import type { Sender } from './attempt.ts';
 import { type Claim, claimDeliveries } from './claim.ts';
 import { type Delivered, deliver } from './deliver.ts';
+import type { ClaimResult } from './finish.ts';
 import { parkWebhooks } from './health.ts';
-import { prepareDeliveries, type ReadyDelivery } from './prepare.ts';
+import { type Prepared, prepareDeliveries, type ReadyDelivery } from './prepare.ts';
 import { createRecorder } from './recorder.ts';
 import { backfillWebhooks } from './registration.ts';
 import type { PrepareDeps } from './render-bodies.ts';
@@ -21,7 +22,7 @@ export interface WebhookWorkerDeps {
   readonly sender: Pick<Sender, 'send'>;
   readonly sealer: Sealer;
   readonly observe: Observe;
-  /** Attempts under way in this process; the last quarter is for webhooks with nothing under way. @default 500 */
+  /** Deliveries being rendered or attempted in this process; the last quarter is for webhooks with nothing under way. @default 500 */
   readonly maxInFlight?: number;
   /** Attempts under way to one webhook, in all processes. @default 8 */
   readonly webhookCap?: number;
@@ -41,7 +42,7 @@ export interface WebhookWorkerDeps {
 
 /** Sends due deliveries. Any number of workers, in any number of processes, share the work. */
 export interface WebhookWorker {
-  /** Claims what is due and may be begun, and begins it; does not wait for the receivers. */
+  /** Claims what is due and may be begun, and begins it; waits neither for rendering nor for the receivers. */
   runOnce(): Promise<'more' | 'idle'>;
   /** Resolves when nothing is under way. */
   settled(): Promise<void>;
@@ -71,24 +72,28 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
   const { leaseMs = 30_000, attemptMs = 16_000, pollMs = 250, drainMs = 8_000 } = options;
   const { database, clock } = engine;
   const documents = createDocumentReader({ engine, schema: () => options.schema });
-  const prepareDeps: PrepareDeps = { engine, documents, sealer, observe };
+  const prepareDeps: PrepareDeps = { engine, documents, sealer, observe, turns: new Map() };
   const recorder = createRecorder({ database, clock, observe, random });
   const wakeup = createWakeup();
   const giveUp = new AbortController();
   const underWay = new Set<Promise<void>>();
-  const busy = new Map<string, number>();
+  /** Claims that are being prepared or attempted. */
+  const held = new Set<Claim>();
+  let failure: { readonly error: unknown } | undefined;
   let reviewedAtMs = Number.NEGATIVE_INFINITY;
   let hasResealed = false;
 
   async function runOnce(): Promise<'more' | 'idle'> {
+    throwFailure();
     await review();
     const looked = await backfillWebhooks(database.db, { limit: BACKFILL_POSITIONS });
-    const limit = maxInFlight - underWay.size;
+    const limit = maxInFlight - held.size;
     if (limit <= 0) return 'idle'; // the end of an attempt wakes the loop
     const claimedAtMs = performance.now();
     const reserved = Math.floor(maxInFlight / 4);
+    const busy = countByAccount(held);
     const claims = await claimDeliveries(database, { limit, reserved, leaseMs, webhookCap, accountCap, busy });
-    if (claims.length > 0) await begin(claims, claimedAtMs + leaseMs - attemptMs);
+    if (claims.length > 0) begin(claims, claimedAtMs + leaseMs - attemptMs);
     return looked > 0 || claims.length > 0 ? 'more' : 'idle';
   }
 
@@ -102,43 +107,74 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
     if (resealed + repaired > 0) observe({ name: 'webhook.reviewed', resealed, repaired });
   }
 
-  async function begin(claims: readonly Claim[], startBeforeMs: number): Promise<void> {
-    const prepared = await prepareDeliveries(prepareDeps, claims).catch(async (error: unknown) => {
-      await recordAll(claims.map((claim) => ({ result: { claim, status: 'released' }, gone: false })));
-      throw error;
-    });
-    if (prepared.parked.size > 0) {
-      await parkWebhooks(database, prepared.parked);
-      for (const [id, reason] of prepared.parked)
-        observe({ name: 'webhook.parked', level: 'warn', webhook_id: id, reason });
-    }
-    await recordAll(prepared.ended.map((result) => ({ result, gone: false })));
-    for (const ready of prepared.ready) start(ready, startBeforeMs);
+  /** Not awaited by the loop: a document that is slow to render holds up no other claims. */
+  function begin(claims: readonly Claim[], startBeforeMs: number): void {
+    for (const claim of claims) held.add(claim);
+    track(prepare(claims, startBeforeMs));
   }
 
-  async function recordAll(delivered: readonly Delivered[]): Promise<void> {
-    await Promise.all(delivered.map((each) => recorder.record(each)));
-  }
-
-  function start(ready: ReadyDelivery, startBeforeMs: number): void {
-    const { accountId } = ready.claim;
-    busy.set(accountId, (busy.get(accountId) ?? 0) + 1);
-    const attempt = attemptOnce(ready, startBeforeMs)
-      .catch(reportBroken)
-      .finally(() => {
-        underWay.delete(attempt);
-        const left = (busy.get(accountId) ?? 1) - 1;
-        if (left > 0) busy.set(accountId, left);
-        else busy.delete(accountId);
-        wakeup.wake();
-      });
-    underWay.add(attempt);
-  }
-
-  async function attemptOnce(ready: ReadyDelivery, startBeforeMs: number): Promise<void> {
+  async function prepare(claims: readonly Claim[], startBeforeMs: number): Promise<void> {
+    const left = new Set(claims);
     // a process that was frozen since its claim must not send beside the next owner
-    if (performance.now() > startBeforeMs) return;
-    await recorder.record(await deliver({ engine, sender: options.sender, random }, ready, giveUp.signal));
+    const isLate = () => performance.now() > startBeforeMs || giveUp.signal.aborted;
+    try {
+      await prepareDeliveries(prepareDeps, claims, { isLate, take });
+    } catch (error) {
+      failure = { error };
+      await recordAll([...left].map((claim) => ({ claim, status: 'released' })));
+    } finally {
+      for (const claim of left) held.delete(claim);
+    }
+
+    async function take({ ready, ended, parked }: Prepared): Promise<void> {
+      for (const each of ready) {
+        left.delete(each.claim);
+        start(each, isLate);
+      }
+      // before its claims are handed back, so that they are not claimed again
+      await park(parked);
+      await recordAll(ended);
+      for (const { claim } of ended) left.delete(claim);
+    }
+  }
+
+  /** What kept claims from being prepared makes the next unit fail, so that the loop backs off and reports it. */
+  function throwFailure(): void {
+    if (failure === undefined) return;
+    const { error } = failure;
+    failure = undefined;
+    throw error;
+  }
+
+  async function park(reasons: ReadonlyMap<string, string>): Promise<void> {
+    if (reasons.size === 0) return;
+    await parkWebhooks(database, reasons);
+    for (const [id, reason] of reasons) observe({ name: 'webhook.parked', level: 'warn', webhook_id: id, reason });
+  }
+
+  async function recordAll(results: readonly ClaimResult[]): Promise<void> {
+    await Promise.all(results.map((result) => recorder.record({ result, gone: false })));
+    for (const { claim } of results) held.delete(claim);
+  }
+
+  function start(ready: ReadyDelivery, isLate: () => boolean): void {
+    const attempt = attemptOnce(ready, isLate).finally(() => held.delete(ready.claim));
+    track(attempt);
+  }
+
+  function track(work: Promise<void>): void {
+    const tracked = work.catch(reportBroken).finally(() => {
+      underWay.delete(tracked);
+      wakeup.wake();
+    });
+    underWay.add(tracked);
+  }
+
+  async function attemptOnce(ready: ReadyDelivery, isLate: () => boolean): Promise<void> {
+    const delivered: Delivered = isLate()
+      ? { result: { claim: ready.claim, status: 'released' }, gone: false }
+      : await deliver({ engine, sender: options.sender, random }, ready, giveUp.signal);
+    await recorder.record(delivered);
   }
 
   /** A bug of ours: the delivery comes round again when its lease has run out. */
@@ -160,4 +196,10 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
   }
 
   return { runOnce, settled, wake: () => wakeup.wake(), run };
+}
+
+function countByAccount(claims: Iterable<Claim>): ReadonlyMap<string, number> {
+  const counts = new Map<string, number>();
+  for (const { accountId } of claims) counts.set(accountId, (counts.get(accountId) ?? 0) + 1);
+  return counts;
 }

@@ -146,7 +146,11 @@ describe.each(BACKENDS)('syncing event types on %s', (kind) => {
   });
 
   it('forgets a type that no event uses, and refuses to lose one that is used', async () => {
-    await syncEventTypes(log.database, createCatalog([noteWritten, notePinned] as unknown as EventDefinition[]));
+    const fewer = createCatalog([noteWritten, notePinned] as unknown as EventDefinition[]);
+    await syncEventTypes(log.database, fewer);
+    expect(await types()).toHaveLength(3); // what is new may be another program's, in the middle of a deploy
+    await log.advanceClock(2 * 3_600_000);
+    await syncEventTypes(log.database, fewer);
     expect((await types()).map(({ name }) => name)).toEqual(['note.pinned', 'note.written']);
     await log.emit('acc_default', 'note.written', 'n', written(''));
     const without = syncEventTypes(

@@ -301,7 +301,7 @@ describe.each(['postgres', 'pglite'] as const)('a webhook on %s', (kind) => {
     ['a lone surrogate', 'a\ud800'],
   ])('refuses what can not be stored: %s', async (_name, text) => {
     const bad = { code: 'BAD_INPUT', message: expect.stringMatching(/U\+0000 or half a surrogate pair/) };
-    const query = 'subscription ($ids: [ID!]) { noteWritten(filter: { subjects: $ids }) { id } }';
+    const query = 'subscription ($ids: [ID!]) { events(filter: { subjects: $ids }) { id } }';
     const good = { url, query };
     const { id } = await engine.createWebhook(good, { accountId });
     for (const part of [

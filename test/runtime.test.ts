@@ -1,10 +1,8 @@
-import { getEventListeners } from 'node:events';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { backoffMs } from '../src/runtime/backoff.ts';
 import type { Clock } from '../src/runtime/clock.ts';
 import { createWakeup, type LoopOptions, runLoop } from '../src/runtime/loop.ts';
-import { createMailbox, type Mailbox } from '../src/runtime/mailbox.ts';
 import type { Observation } from '../src/runtime/observe.ts';
 import { eventually } from './support/eventually.ts';
 
@@ -195,138 +193,5 @@ describe('runLoop', () => {
     const stopping = new AbortController();
     setTimeout(() => stopping.abort(), 5);
     await runLoop({ name: 'busy', everyMs: 1_000, work: async () => 'more', signal: stopping.signal });
-  });
-});
-
-describe('createMailbox', () => {
-  const unexpected = () => {
-    throw new Error('overflowed');
-  };
-  const open = <T>(options: { capacity?: number; onClose?: () => void; signal?: AbortSignal } = {}) =>
-    createMailbox<T>({ capacity: 100, onOverflow: unexpected, ...options });
-
-  it('gives every item once, in order, whoever is faster', async () => {
-    await fc.assert(
-      fc.asyncProperty(
-        fc.array(fc.oneof(fc.constant('read' as const), fc.nat(9)), { maxLength: 60 }),
-        async (script) => {
-          const mailbox = open<number>();
-          const pushed: number[] = [];
-          const reads: Promise<IteratorResult<number, undefined>>[] = [];
-          for (const step of script) {
-            if (step === 'read') reads.push(mailbox.next());
-            else pushed.push(mailbox.push(step) ? step : Number.NaN);
-          }
-          mailbox.end();
-          const read = (await Promise.all(reads)).flatMap((result) => (result.done ? [] : [result.value]));
-          for await (const item of mailbox) read.push(item);
-          expect(read).toEqual(pushed);
-          expect(mailbox.size).toBe(0);
-        },
-      ),
-    );
-  });
-
-  it('holds no more than its capacity, and says so of each item that does not fit', async () => {
-    await fc.assert(
-      fc.asyncProperty(fc.nat(50), fc.array(fc.string({ maxLength: 20 })), async (capacity, texts) => {
-        let overflows = 0;
-        const mailbox = createMailbox<string>({
-          capacity,
-          sizeOf: (text) => text.length,
-          onOverflow: () => {
-            overflows += 1;
-          },
-        });
-        const taken = texts.filter((text) => mailbox.push(text));
-        expect(mailbox.size).toBe(taken.join('').length);
-        expect(mailbox.size).toBeLessThanOrEqual(capacity);
-        expect(overflows).toBe(texts.length - taken.length);
-        mailbox.end();
-        expect(await Array.fromAsync(mailbox)).toEqual(taken);
-      }),
-    );
-  });
-
-  it('lets the overflow callback fail it', async () => {
-    const slow = new Error('slow consumer');
-    const mailbox: Mailbox<number> = createMailbox({ capacity: 1, onOverflow: (full) => full.fail(slow) });
-    expect([mailbox.push(1), mailbox.push(2), mailbox.push(3)]).toEqual([true, false, false]);
-    await expect(mailbox.next()).rejects.toBe(slow);
-    expect(await mailbox.next()).toEqual({ done: true, value: undefined });
-  });
-
-  it('hands an item of any size to a reader that waits', async () => {
-    const mailbox = open<string>({ capacity: 0 });
-    const read = mailbox.next();
-    expect(mailbox.push('whatever')).toBe(true);
-    expect(await read).toEqual({ done: false, value: 'whatever' });
-  });
-
-  it('settles a pending next() when it is returned, aborted, ended or failed', async () => {
-    const error = new Error('revoked');
-    const ways: readonly [string, (mailbox: Mailbox<number>, aborting: AbortController) => unknown, unknown][] = [
-      ['returned', (mailbox) => mailbox.return(), { done: true, value: undefined }],
-      ['aborted', (_, aborting) => aborting.abort(), { done: true, value: undefined }],
-      ['ended', (mailbox) => mailbox.end(), { done: true, value: undefined }],
-      ['failed', (mailbox) => mailbox.fail(error), error],
-    ];
-    for (const [name, close, expected] of ways) {
-      const aborting = new AbortController();
-      const closes: string[] = [];
-      const mailbox = open<number>({ signal: aborting.signal, onClose: () => closes.push(name) });
-      const [first, second] = [mailbox.next(), mailbox.next()];
-      close(mailbox, aborting);
-      expect(await first.catch((reason: unknown) => reason), name).toEqual(expected);
-      expect(await second, name).toEqual({ done: true, value: undefined });
-      expect(mailbox.push(1), name).toBe(false);
-      await mailbox.return();
-      mailbox.end();
-      mailbox.fail(error);
-      expect(closes).toEqual([name]);
-      expect(getEventListeners(aborting.signal, 'abort')).toEqual([]);
-      expect(await mailbox.next(), name).toEqual({ done: true, value: undefined });
-    }
-  });
-
-  it('discards what waits when it is returned, aborted or failed, not when it is ended', async () => {
-    const aborting = new AbortController();
-    const sizes = [
-      (mailbox: Mailbox<number>) => mailbox.end(),
-      (mailbox: Mailbox<number>) => mailbox.fail(new Error('revoked')),
-      (mailbox: Mailbox<number>) => void mailbox.return(),
-      () => aborting.abort(),
-    ].map((close) => {
-      const mailbox = open<number>({ signal: aborting.signal });
-      mailbox.push(1);
-      close(mailbox);
-      return mailbox.size;
-    });
-    expect(sizes).toEqual([1, 0, 0, 0]);
-  });
-
-  it('is closed from the start by an aborted signal', async () => {
-    const closes: string[] = [];
-    const mailbox = open<number>({ signal: AbortSignal.abort(), onClose: () => closes.push('closed') });
-    expect(mailbox.push(1)).toBe(false);
-    expect(closes).toEqual(['closed']);
-    expect(await mailbox.next()).toEqual({ done: true, value: undefined });
-  });
-
-  it('can be left while its next() is pending, which an async generator can not', async () => {
-    const quiet = Promise.withResolvers<void>();
-    async function* generator() {
-      await quiet.promise;
-      yield 1;
-    }
-    const leaves = async (iterator: AsyncIterator<number>) => {
-      void iterator.next();
-      const left = Promise.resolve(iterator.return?.()).then(() => 'left');
-      const stuck = new Promise((resolve) => setTimeout(resolve, 50, 'stuck'));
-      return Promise.race([left, stuck]);
-    };
-    expect(await leaves(open<number>())).toBe('left');
-    expect(await leaves(generator())).toBe('stuck');
-    quiet.resolve();
   });
 });

@@ -24,7 +24,6 @@ export function declareChange(builder: EngineBuilder, name: string, draft: Chang
   const options = draft.change;
   if (options === undefined) throw new Error(`mutation "${name}": declare it by t.change`);
   const registry = registryOf(builder);
-  registry.changes.add(name);
   if (options.scope !== null) registry.scopes.add(options.scope);
 
   const typeName = name.charAt(0).toUpperCase() + name.slice(1);

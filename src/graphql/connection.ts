@@ -68,8 +68,8 @@ export function toConnection<Node>(
 
 /** The type `<name>Connection` with its edges, declared at its first use. */
 export function connectionRef<Node>(builder: EngineBuilder, name: string, node: unknown) {
-  const { connections } = builder.options.engine.registry;
-  const known = connections.get(name);
+  const { sharedTypes } = builder.options.engine.registry;
+  const known = sharedTypes.get(name);
   type Ref = ReturnType<typeof builder.objectRef<Connection<Node>>>;
   // what this function put there
   if (known !== undefined) return known as Ref;
@@ -81,7 +81,7 @@ export function connectionRef<Node>(builder: EngineBuilder, name: string, node: 
     }),
   });
   const ref: Ref = builder.objectRef<Connection<Node>>(`${name}Connection`);
-  connections.set(name, ref);
+  sharedTypes.set(name, ref);
   ref.implement({
     description: 'A page, in ascending order.',
     fields: (t) => ({
@@ -97,13 +97,13 @@ export function connectionRef<Node>(builder: EngineBuilder, name: string, node: 
 }
 
 function pageInfoRef(builder: EngineBuilder) {
-  const { connections } = builder.options.engine.registry;
+  const { sharedTypes } = builder.options.engine.registry;
   type Ref = ReturnType<typeof builder.objectRef<Connection<unknown>>>;
-  const known = connections.get('PageInfo');
+  const known = sharedTypes.get('PageInfo');
   // what this function put there
   if (known !== undefined) return known as Ref;
   const ref: Ref = builder.objectRef<Connection<unknown>>('PageInfo');
-  connections.set('PageInfo', ref);
+  sharedTypes.set('PageInfo', ref);
   const cursor = ({ nodes, cursorOf }: Connection<unknown>, at: number) => {
     const node = nodes.at(at);
     return node === undefined ? null : cursorOf(node);

@@ -3,7 +3,6 @@ import type {
   FieldMap,
   InputFieldMap,
   InputShapeFromFields,
-  InterfaceParam,
   SchemaTypes,
   ShapeFromTypeParam,
   TypeParam,
@@ -88,7 +87,6 @@ export interface EntityOptions<Types extends SchemaTypes, Row> {
   readonly description?: string;
   /** Beside `id` and `version`. */
   readonly fields: (t: PothosSchemaTypes.ObjectFieldBuilder<Types, Row>) => FieldMap;
-  readonly interfaces?: InterfaceParam<Types>[];
 }
 
 export interface EntityEdgeOptions<ParentShape> {

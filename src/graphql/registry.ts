@@ -19,15 +19,14 @@ export interface Registry {
   /** Pothos refs, by the names of what they stand for. */
   readonly eventRefs: Map<string, object>;
   readonly refusals: Map<string, object>;
-  readonly connections: Map<string, object>;
+  /** Connections, `PageInfo`, `Account`: types that several places ask for. */
+  readonly sharedTypes: Map<string, object>;
   readonly snapshots: Map<string, { readonly schema: object; readonly ref: object }>;
   readonly enums: Map<string, { readonly values: readonly string[]; readonly ref: object }>;
   /** Scopes that any declaration names. */
   readonly scopes: Set<string>;
   /** Codes of all refusals, for the enum `RefusalCode`. */
   readonly refusalCodes: Set<string>;
-  /** Mutation fields declared by `t.change`. */
-  readonly changes: Set<string>;
   /** Id prefixes by entity, from `defineDomain` and the engine. */
   readonly prefixes: Map<string, string>;
   /** @throws Error if there is no such entity */
@@ -49,12 +48,11 @@ export function createRegistry(): Registry {
     entities,
     eventRefs: new Map(),
     refusals: new Map(),
-    connections: new Map(),
+    sharedTypes: new Map(),
     snapshots: new Map(),
     enums: new Map(),
     scopes: new Set(),
     refusalCodes: new Set(),
-    changes: new Set(),
     prefixes,
     entity(name) {
       const entity = entities.get(name);

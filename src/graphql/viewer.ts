@@ -8,13 +8,13 @@ interface AccountRow {
 
 /** The type `Account`. */
 export function accountRef(builder: EngineBuilder) {
-  const { connections } = builder.options.engine.registry;
+  const { sharedTypes } = builder.options.engine.registry;
   type Ref = ReturnType<typeof builder.objectRef<AccountRow>>;
-  const known = connections.get('Account');
+  const known = sharedTypes.get('Account');
   // what this function put there
   if (known !== undefined) return known as Ref;
   const ref: Ref = builder.objectRef<AccountRow>('Account');
-  connections.set('Account', ref);
+  sharedTypes.set('Account', ref);
   ref.implement({
     description: 'A tenant: its events have one order, and nothing of it exists for other accounts.',
     fields: (t) => ({

@@ -19,12 +19,11 @@ const JSON_TYPE = /^application\/json *(;(?! *charset *=)[^;]*|; *charset *= *"?
 /** A fault of the HTTP request itself, with its status. */
 export class HttpFault extends Error {
   readonly status: number;
-  readonly code: 'BAD_INPUT' | 'UNAUTHENTICATED';
+  readonly code = 'BAD_INPUT';
 
   constructor(status: number, message: string) {
     super(message);
     this.status = status;
-    this.code = 'BAD_INPUT';
   }
 }
 

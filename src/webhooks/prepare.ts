@@ -3,9 +3,10 @@ import type { EngineTables } from '../database/tables.ts';
 import { readBodies } from './bodies.ts';
 import type { Claim } from './claim.ts';
 import type { ClaimResult } from './finish.ts';
-import { type Draft, PAST_RETENTION, type PrepareDeps, type Progress, release, renderBodies } from './render-bodies.ts';
+import { renderBodies } from './render-bodies.ts';
 import { SealError } from './seal.ts';
 import { readSealedSecrets } from './secrets.ts';
+import { type Draft, PAST_RETENTION, type PrepareDeps, type Progress, release } from './wanted.ts';
 import type { Webhook } from './webhook.ts';
 
 /** A claim with all that an attempt needs. */

@@ -1,40 +1,18 @@
-import type { Kysely } from 'kysely';
-import type { EngineTables } from '../database/tables.ts';
 import { EngineError } from '../errors.ts';
-import type { EngineServices } from '../graphql/context.ts';
-import { type EventRecord, toRecord } from '../outbox/read.ts';
-import type { Observe } from '../runtime/observe.ts';
-import { assignBodies, bodyKey, readBodies, type StoredBody, storeBodies } from './bodies.ts';
-import type { Claim } from './claim.ts';
-import type { ClaimResult } from './finish.ts';
-import { type Rendering, readDocuments, renderEvent, type WebhookDocuments, wantsEvent } from './render.ts';
-import type { Sealer } from './seal.ts';
-import type { DocumentReader } from './selection.ts';
-import { principalOf, type Webhook } from './webhook.ts';
-
-export interface PrepareDeps {
-  readonly engine: EngineServices;
-  readonly documents: DocumentReader;
-  readonly sealer: Sealer;
-  readonly observe: Observe;
-  /** The rendering for an account that is under way or waits last, by account. */
-  readonly turns: Map<string, Promise<void>>;
-}
-
-/** What has been decided so far. */
-export interface Progress {
-  readonly ended: ClaimResult[];
-  readonly parked: Map<string, string>;
-}
-
-/** A claim before its body is known. */
-export interface Draft {
-  readonly claim: Claim;
-  readonly webhook: Webhook;
-  readonly key: string;
-}
-
-type Unrendered = Omit<Draft, 'key'>;
+import { assignBodies, readBodies, type StoredBody, storeBodies } from './bodies.ts';
+import { type Rendering, renderEvent } from './render.ts';
+import {
+  BROKEN,
+  type Draft,
+  type PrepareDeps,
+  type Progress,
+  readEvents,
+  release,
+  selectWanted,
+  type Unrendered,
+  type Wanted,
+} from './wanted.ts';
+import { principalOf } from './webhook.ts';
 
 /** Who asked for bodies. */
 export interface BodyAsker {
@@ -49,8 +27,8 @@ const ACCOUNTS_AT_ONCE = 32;
 
 /**
  * Renders what nobody has rendered yet, each once for equal (event, document, grants), stores it and ties the deliveries
- * to it: one after another for an account, in all batches of this process. What the database kept from being rendered is never given: it comes round
- * again with its lease. A webhook whose rendering breaks by a fault of ours is parked, it alone.
+ * to it: one after another for an account, in all batches of this process. What the database kept from being rendered is
+ * never given: it comes round again with its lease. A webhook whose rendering breaks by a fault of ours is parked, it alone.
  */
 export async function renderBodies(deps: PrepareDeps, drafts: readonly Unrendered[], asker: BodyAsker): Promise<void> {
   if (drafts.length === 0) return;
@@ -160,21 +138,16 @@ function createOutput(deps: PrepareDeps, asker: BodyAsker): Output {
       gathered = [];
       await writeBatch(deps, batch, asker);
     }
+    writing = undefined; // in the same turn as the look that found nothing, so that no `put` falls between
   }
 
   return {
     put(rendered) {
       gathered.push(rendered);
       if (writing !== undefined) return;
-      const begun = writeAll();
-      writing = begun;
+      writing = writeAll();
       // a failure stays, and is thrown by `written`
-      begun.then(
-        () => {
-          writing = undefined;
-        },
-        () => {},
-      );
+      writing.catch(() => {});
     },
     written: async () => {
       await writing;
@@ -202,8 +175,6 @@ function note(progress: Progress, { drafts, outcome }: Rendered): void {
   }
 }
 
-const BROKEN = 'its document could not be rendered: internal error';
-
 /** Ties deliveries to their bodies. @returns those whose claim still holds */
 async function tie({ engine }: PrepareDeps, drafts: readonly Draft[]): Promise<Draft[]> {
   const held = await assignBodies(engine.database, drafts);
@@ -218,76 +189,4 @@ function toBody({ drafts, outcome }: Rendered): (StoredBody & { occurredAt: Date
 
 function describeErrors(errors: readonly { readonly message: string; readonly path: string | null }[]): string {
   return errors.map(({ message, path }) => (path === null ? message : `${path}: ${message}`)).join('; ');
-}
-
-interface Wanted extends Draft {
-  readonly event: EventRecord;
-  readonly documents: Exclude<WebhookDocuments, { readonly fault: string }>;
-}
-
-/** Leaves out what can't or may not be rendered, and says why. */
-function selectWanted(
-  deps: PrepareDeps,
-  { drafts, events }: { readonly drafts: readonly Unrendered[]; readonly events: ReadonlyMap<number, EventRecord> },
-  progress: Progress,
-): Wanted[] {
-  const { engine, observe } = deps;
-  const documentsOf = new Map<string, WebhookDocuments>();
-  return drafts.flatMap((draft) => {
-    const { claim, webhook } = draft;
-    try {
-      return judge(draft);
-    } catch (error) {
-      observe({
-        name: 'delivery.render_broken',
-        level: 'error',
-        webhook_id: webhook.id,
-        event_id: claim.eventId,
-        error,
-      });
-      progress.parked.set(webhook.id, BROKEN);
-      return release(progress, claim);
-    }
-  });
-
-  function judge({ claim, webhook }: Unrendered): Wanted[] {
-    const documents = documentsOf.get(webhook.id) ?? readDocuments(deps.documents, webhook);
-    documentsOf.set(webhook.id, documents);
-    if ('fault' in documents) {
-      progress.parked.set(webhook.id, documents.fault);
-      return release(progress, claim);
-    }
-    const event = events.get(claim.seq);
-    if (event === undefined || !wantsEvent(engine, webhook, event)) {
-      const error =
-        event === undefined ? PAST_RETENTION : 'the webhook may not see this event, or no longer asks for it';
-      progress.ended.push({ claim, status: 'cancelled', error });
-      return [];
-    }
-    const source = documents.documentOf(event.name).source;
-    return [{ claim, webhook, event, documents, key: bodyKey(webhook, source) }];
-  }
-}
-
-async function readEvents(
-  db: Kysely<EngineTables>,
-  seqs: readonly number[],
-): Promise<ReadonlyMap<number, EventRecord>> {
-  const rows = await db
-    .selectFrom('fanfare.log as l')
-    .innerJoin('fanfare.event as e', 'e.seq', 'l.seq')
-    .selectAll('e')
-    .select('l.position')
-    .where('l.seq', 'in', seqs)
-    .execute();
-  return new Map(rows.map((row) => [row.seq, toRecord(row)]));
-}
-
-/** The reason of a delivery that has nothing left to send. */
-export const PAST_RETENTION = 'the event is past retention';
-
-/** Hands a claim back untouched. */
-export function release({ ended }: Progress, claim: Claim): [] {
-  ended.push({ claim, status: 'released' });
-  return [];
 }

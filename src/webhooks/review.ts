@@ -1,7 +1,7 @@
 import { readDocuments } from './render.ts';
-import type { PrepareDeps } from './render-bodies.ts';
 import { SealError } from './seal.ts';
 import { readSealedSecrets } from './secrets.ts';
+import type { PrepareDeps } from './wanted.ts';
 import type { Webhook } from './webhook.ts';
 
 /**

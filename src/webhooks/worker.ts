@@ -10,11 +10,11 @@ import { parkWebhooks } from './health.ts';
 import { type Prepared, prepareDeliveries, type ReadyDelivery } from './prepare.ts';
 import { createRecorder } from './recorder.ts';
 import { backfillWebhooks } from './registration.ts';
-import type { PrepareDeps } from './render-bodies.ts';
 import { reviewParked } from './review.ts';
 import type { Sealer } from './seal.ts';
 import { resealSecrets } from './secrets.ts';
 import { createDocumentReader } from './selection.ts';
+import type { PrepareDeps } from './wanted.ts';
 
 export interface WebhookWorkerDeps {
   readonly engine: EngineServices;

@@ -140,6 +140,7 @@ export interface EngineTables {
     status: 'SUCCEEDED' | 'EXHAUSTED' | 'CANCELLED' | 'RENDER_FAILED';
     error: string | null;
     attempts: number;
+    generation: number;
     body_key: string | null;
     born_at: Date;
     finished_at: Date;

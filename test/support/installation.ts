@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import pg from 'pg';
 import type { TestApp } from './app.ts';
 
@@ -16,8 +17,14 @@ export async function queryBeside<Row extends pg.QueryResultRow>(
   }
 }
 
-/** What the app's channels on Redis begin with. */
+/** What the app's channels on Redis begin with: by the Postgres system and the database. */
 export async function channelPrefix(app: TestApp): Promise<string> {
-  const [row] = await queryBeside<{ id: string }>(app, 'select id from fanfare.installation');
-  return `ff:${row?.id}:`;
+  const [row] = await queryBeside<{ place: string }>(
+    app,
+    "select system_identifier::text || '/' || current_database() as place from pg_control_system()",
+  );
+  const place = createHash('sha256')
+    .update(row?.place ?? '')
+    .digest('hex');
+  return `ff:${place.slice(0, 16)}:`;
 }

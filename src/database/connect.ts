@@ -66,7 +66,10 @@ export async function connectPostgres(options: PostgresOptions): Promise<Databas
     await pool.end();
     throw error;
   });
-  return wrap('postgres', new Kysely<EngineTables>({ dialect: new PostgresDialect({ pool }) }));
+  return wrap('postgres', new Kysely<EngineTables>({ dialect: new PostgresDialect({ pool }) }), async () => {
+    // Kysely ends a pool only once it has used it
+    if (!pool.ended) await pool.end();
+  });
 }
 
 export interface PgliteOptions {
@@ -80,10 +83,12 @@ export async function openPglite({ dataDir }: PgliteOptions): Promise<Database> 
     ...(dataDir === undefined ? {} : { dataDir }),
     parsers: { [pgliteTypes.INT8]: parseInt8 },
   });
-  return wrap('pglite', new Kysely<EngineTables>({ dialect: new PGliteDialect({ pglite }) }));
+  return wrap('pglite', new Kysely<EngineTables>({ dialect: new PGliteDialect({ pglite }) }), async () => {
+    if (!pglite.closed) await pglite.close();
+  });
 }
 
-function wrap(kind: Database['kind'], root: Kysely<EngineTables>): Database {
+function wrap(kind: Database['kind'], root: Kysely<EngineTables>, end: () => Promise<void>): Database {
   const inTransaction = new AsyncLocalStorage<true>();
   const refuse = () => {
     if (inTransaction.getStore()) {
@@ -106,7 +111,7 @@ function wrap(kind: Database['kind'], root: Kysely<EngineTables>): Database {
     transaction: (work) => begin(work, false),
     snapshot: (work) => begin(work, true),
     close: () => {
-      closed ??= root.destroy();
+      closed ??= root.destroy().then(end);
       return closed;
     },
   };

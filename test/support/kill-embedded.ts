@@ -31,7 +31,7 @@ export async function killEmbedded({ times, seed }: KillOptions): Promise<{ read
   const ledger: Acknowledged[] = [];
   for (let kill = 0; kill < times; kill++) {
     if (kill % 3 === 0) await killWhileStarting(env, random() * (kill === 0 ? 3_000 : 1_500));
-    else await killUnderLoad({ env, key: env.ADMIN_API_KEY, ledger }, random() * 500);
+    else await killUnderLoad({ env, key: env.ADMIN_API_KEY, ledger }, random() * 1_000);
   }
   const server = await startFanfare(env);
   await compareWithLog(server, env.ADMIN_API_KEY, ledger);

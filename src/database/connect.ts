@@ -26,8 +26,6 @@ export interface Database<T = EngineTables> {
   readonly db: Kysely<T>;
   /** Runs `work` in one READ COMMITTED transaction; commits if it resolves, rolls back if it rejects. Does not nest. */
   transaction<R>(work: (tx: Transaction<T>) => Promise<R>): Promise<R>;
-  /** Runs `work` in one read-only REPEATABLE READ transaction, so that its statements see one moment. */
-  snapshot<R>(work: (tx: Transaction<T>) => Promise<R>): Promise<R>;
   /** Ends all connections. Twice is harmless. */
   close(): Promise<void>;
 }
@@ -95,21 +93,16 @@ function wrap(kind: Database['kind'], root: Kysely<EngineTables>, end: () => Pro
       throw new Error('another database handle was used inside a transaction: use the tx that the function was given');
     }
   };
-  const begin = <R>(work: (tx: Transaction<EngineTables>) => Promise<R>, readOnly: boolean): Promise<R> => {
-    refuse();
-    const builder = readOnly
-      ? root.transaction().setIsolationLevel('repeatable read').setAccessMode('read only')
-      : root.transaction().setIsolationLevel('read committed');
-    // PGlite's driver takes no settings: its one session makes each transaction a snapshot anyway
-    const started = kind === 'pglite' ? root.transaction() : builder;
-    return started.execute((tx) => inTransaction.run(true, () => work(tx)));
-  };
   let closed: Promise<void> | undefined;
   return {
     kind,
     db: refuseInside(root.withPlugin(new RefusePlugin(refuse)), refuse),
-    transaction: (work) => begin(work, false),
-    snapshot: (work) => begin(work, true),
+    transaction: (work) => {
+      refuse();
+      // PGlite's driver takes no settings; read committed is Postgres's default, said so that a server's settings can't change it
+      const builder = kind === 'pglite' ? root.transaction() : root.transaction().setIsolationLevel('read committed');
+      return builder.execute((tx) => inTransaction.run(true, () => work(tx)));
+    },
     close: () => {
       closed ??= root.destroy().then(end);
       return closed;

@@ -155,7 +155,6 @@ describe.each(BACKENDS)('transact on %s', (kind) => {
     ['a statement', ({ db }) => db.selectFrom('fanfare.account').selectAll().execute()],
     ['a raw statement', ({ db }) => sql`select 1`.execute(db)],
     ['a transaction', (database) => database.transaction(async () => {})],
-    ['a snapshot', (database) => database.snapshot(async () => {})],
     ['another change', () => change(async () => {})],
   ])('throws at once when %s is started beside it', async (_what, use) => {
     const started = performance.now();

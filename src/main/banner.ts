@@ -41,7 +41,7 @@ function callbacks({ webhooks }: Config): string {
     return 'plain http to loopback is allowed (WEBHOOK_ALLOW_CIDRS is unset), elsewhere https only';
   if (webhooks.allowCidrs.length > 0)
     return `plain http to ${webhooks.allowCidrs.join(', ')} is allowed, elsewhere https only`;
-  return 'https to public addresses only; WEBHOOK_ALLOW_CIDRS=127.0.0.0/8 allows a receiver on this machine';
+  return 'https to public addresses only; WEBHOOK_ALLOW_CIDRS=127.0.0.0/8 allows this machine';
 }
 
 function durability(config: Config): string {

@@ -17,9 +17,9 @@ describe.each(BACKENDS)('from replay to live on %s', (backend) => {
     await attachUnderLoad(app, trials);
   });
 
-  it.runIf(backend === 'postgres and redis')(
-    'a watch that replays and then listens to the bus misses some',
-    async () => {
+  // the bus that a naive watch can listen to from outside
+  if (backend === 'postgres and redis') {
+    it('a watch that replays and then listens to the bus misses some (negative control)', async () => {
       const writers = startWriters(app);
       const watches = [];
       for (let trial = 0; trial < 30; trial++) watches.push(await openNaiveWatch(app));
@@ -28,6 +28,6 @@ describe.each(BACKENDS)('from replay to live on %s', (backend) => {
       const missed = watches.map((watch) => watch.missing(head));
       await Promise.all(watches.map((watch) => watch.close()));
       expect(missed.some((count) => count > 0)).toBe(true);
-    },
-  );
+    });
+  }
 });

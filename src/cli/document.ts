@@ -6,11 +6,17 @@ export interface Server {
   readonly key: string;
 }
 
+/** The server does not answer: it may later. */
+export class Unreachable extends CliError {}
+
+/** The key may not read the schema. */
+export class SchemaHidden extends CliError {}
+
 const MAX_DEPTH = 4;
 const INTROSPECTION = `{
   __schema {
     subscriptionType { fields { name type { ...T } } }
-    types { name kind interfaces { name } fields { name args { type { kind } defaultValue } type { ...T } } }
+    types { name kind interfaces { name } possibleTypes { name } fields { name args { type { kind } defaultValue } type { ...T } } }
   }
 }
 fragment T on __Type { kind name ofType { kind name ofType { kind name ofType { kind name ofType { kind name } } } } }`;
@@ -31,6 +37,7 @@ interface Type {
   readonly name: string;
   readonly kind: string;
   readonly interfaces: readonly { readonly name: string }[] | null;
+  readonly possibleTypes?: readonly { readonly name: string }[] | null;
   readonly fields: readonly Field[] | null;
 }
 
@@ -57,19 +64,58 @@ export async function documentForField(name: string, server: Server): Promise<st
   return `subscription ($after: String) { ${name}(after: $after) ${selectionOf(field.type, known, MAX_DEPTH)} }`;
 }
 
+/**
+ * A subscription to all events, or those of a filter, each with all its facts, read out of the server's schema.
+ * @throws Unreachable, SchemaHidden, or another CliError for what is no GraphQL server
+ */
+export async function documentForEvents(server: Server): Promise<string> {
+  const { types } = await readSchema(server);
+  const known = new Map(types.map((type) => [type.name, type]));
+  const event = known.get('Event');
+  const common = new Set((event?.fields ?? []).map(({ name }) => name));
+  const parts: { part: string }[] = partsOf(event?.fields ?? [], known, MAX_DEPTH).sort(byReading);
+  const taken = new Map<string, string>();
+  for (const { name } of event?.possibleTypes ?? []) {
+    const own = (known.get(name)?.fields ?? []).filter((field) => !common.has(field.name));
+    const facts = partsOf(own, known, MAX_DEPTH).map(({ field, part }) => {
+      // two types may have a field of one name and different form, which one document can't ask for without an alias
+      const form = `${JSON.stringify(field.type)} ${part}`;
+      const isFree = (taken.get(field.name) ?? form) === form;
+      if (isFree) taken.set(field.name, form);
+      return isFree ? part : `${field.name}Of${name}: ${part}`;
+    });
+    if (facts.length > 0) parts.push({ part: `... on ${name} { ${facts.join(' ')} }` });
+  }
+  const selection = ['__typename', ...parts.map(({ part }) => part)].join(' ');
+  return `subscription ($after: String, $filter: EventFilter) { events(filter: $filter, after: $after) { ${selection} } }`;
+}
+
+/** What a reader looks for first; the rest follows in the schema's order. */
+const READING_ORDER = ['name', 'position', 'cursor', 'id', 'occurredAt', 'subjectType', 'subjectId', 'subjectVersion'];
+
+function byReading(a: { readonly field: Field }, b: { readonly field: Field }): number {
+  const [left, right] = [a, b].map(({ field }) => READING_ORDER.indexOf(field.name) + 1 || READING_ORDER.length + 1);
+  return (left ?? 0) - (right ?? 0);
+}
+
 /** Empty for a scalar, undefined where nothing can or should be selected. */
 function selectionOf(ref: TypeRef, types: ReadonlyMap<string, Type>, depth: number): string | undefined {
   const type = types.get(namedType(ref));
   if (type === undefined) return undefined;
   if (type.kind === 'SCALAR' || type.kind === 'ENUM') return '';
   if (type.kind !== 'OBJECT' || depth < 0) return undefined;
-  const parts = (type.fields ?? []).flatMap((field) => {
+  const parts = partsOf(type.fields ?? [], types, depth).map(({ part }) => part);
+  return parts.length === 0 ? undefined : `{ ${parts.join(' ')} }`;
+}
+
+/** What to select of a type's fields: those that need no arguments and lead to no entity. */
+function partsOf(fields: readonly Field[], types: ReadonlyMap<string, Type>, depth: number) {
+  return fields.flatMap((field) => {
     if (field.args?.some(({ type: arg, defaultValue }) => arg.kind === 'NON_NULL' && defaultValue === null)) return [];
     if (types.get(namedType(field.type))?.interfaces?.some((each) => each.name === 'Node')) return [];
     const inner = selectionOf(field.type, types, depth - 1);
-    return inner === undefined ? [] : [`${field.name}${inner === '' ? '' : ` ${inner}`}`];
+    return inner === undefined ? [] : [{ field, part: `${field.name}${inner === '' ? '' : ` ${inner}`}` }];
   });
-  return parts.length === 0 ? undefined : `{ ${parts.join(' ')} }`;
 }
 
 function namedType(ref: TypeRef): string {
@@ -83,7 +129,7 @@ async function readSchema({ url, key }: Server): Promise<Schema> {
     body: JSON.stringify({ query: INTROSPECTION }),
     signal: AbortSignal.timeout(10_000),
   }).catch((error: unknown) => {
-    throw new CliError(`${url} can't be reached: ${reasonOf(error)}; is the server running?`);
+    throw new Unreachable(`${url} can't be reached: ${reasonOf(error)}; is the server running?`);
   });
   const body: unknown = await response.json().catch(() => undefined);
   // the form of any answer to a GraphQL request; what is none of it gives undefined below
@@ -94,7 +140,7 @@ async function readSchema({ url, key }: Server): Promise<Schema> {
   if (data?.__schema) return data.__schema;
   const [error] = errors ?? [];
   if (error?.extensions?.code === 'FORBIDDEN') {
-    throw new CliError(`${error.message}; watch without FIELD, or give a document by --query`);
+    throw new SchemaHidden(`${error.message}; watch without FIELD, or give a document by --query`);
   }
   throw new CliError(
     error?.message ?? `${url} answered ${response.status}, which is no answer to GraphQL; is it Fanfare?`,

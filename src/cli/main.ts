@@ -77,7 +77,7 @@ async function watchCommand(args: readonly string[], env: Env): Promise<void> {
     queryFile: options.get('query'),
     after: options.get('after'),
     url: readUrl(options.get('url') ?? `http://127.0.0.1:${env.PORT?.trim() || '4000'}`),
-    key: options.get('key') ?? readKey(env),
+    ...readKey(options.get('key'), env),
   });
 }
 
@@ -91,12 +91,13 @@ function readUrl(text: string): string {
   return url.href;
 }
 
-function readKey(env: Env): string {
+function readKey(option: string | undefined, env: Env): { readonly key: string; readonly keyFrom: string } {
+  if (option !== undefined) return { key: option, keyFrom: '--key' };
   const given = env.ADMIN_API_KEY?.trim();
-  if (given) return given;
+  if (given) return { key: given, keyFrom: 'ADMIN_API_KEY' };
   const file = `${env.DATA_DIR?.trim() || '.fanfare'}/admin-key`;
   try {
-    return readFileSync(file, 'utf8').trim();
+    return { key: readFileSync(file, 'utf8').trim(), keyFrom: file };
   } catch {
     throw new CliError(`there is no API key: give --key, set ADMIN_API_KEY, or run where ${file} is`);
   }

@@ -1,13 +1,16 @@
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import { setTimeout as wait } from 'node:timers/promises';
 import { type WatchedEvent, type WatchState, watch } from '../client/watch.ts';
 import { CliError } from './arguments.ts';
-import { documentForField } from './document.ts';
+import { documentForEvents, documentForField, SchemaHidden, Unreachable } from './document.ts';
 
 export interface WatchCommand {
   /** The GraphQL endpoint, http or https. */
   readonly url: string;
   readonly key: string;
+  /** Where the key is from: `ADMIN_API_KEY`. */
+  readonly keyFrom: string;
   /** At most one of `field`, `filter` and `queryFile`. */
   readonly field: string | undefined;
   /** Event types, separated by commas, as `ORDER_PLACED` or `order.placed`. */
@@ -16,7 +19,11 @@ export interface WatchCommand {
   readonly after: string | undefined;
 }
 
-const EVENTS = `subscription ($after: String, $filter: EventFilter) {
+/** Between two looks for a server that is not there yet. */
+const RETRY_MS = 1_000;
+
+/** For a key that may not read the schema: what all events have. */
+const ENVELOPES = `subscription ($after: String, $filter: EventFilter) {
   events(filter: $filter, after: $after) {
     __typename id name position cursor occurredAt subjectType subjectId subjectVersion changed actor requestId
   }
@@ -29,13 +36,14 @@ const EVENTS = `subscription ($after: String, $filter: EventFilter) {
  */
 export async function watchEvents(command: WatchCommand): Promise<void> {
   const { url, key, after } = command;
-  const query = await documentOf(command);
   const stopping = new AbortController();
   const stop = () => stopping.abort();
   let cursor: string | undefined;
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, stop);
   process.stdout.on('error', stop); // EPIPE: `| head` has seen enough
   try {
+    const query = await documentOf(command, stopping.signal);
+    if (query === undefined) return;
     await watch({
       url,
       key,
@@ -43,7 +51,7 @@ export async function watchEvents(command: WatchCommand): Promise<void> {
       variables: command.filter === undefined ? {} : { filter: { types: typesOf(command.filter) } },
       after,
       signal: stopping.signal,
-      onState: (state) => tell(describeState(state, url)),
+      onState: (state) => tell(describeState(state, command)),
       async onEvent(event) {
         await printEvent(event, stopping.signal);
         cursor = event.cursor;
@@ -56,9 +64,31 @@ export async function watchEvents(command: WatchCommand): Promise<void> {
   }
 }
 
-async function documentOf({ field, queryFile, url, key }: WatchCommand): Promise<string> {
+/** Undefined if it was stopped meanwhile. */
+async function documentOf(command: WatchCommand, signal: AbortSignal): Promise<string | undefined> {
+  const { field, queryFile } = command;
   if (queryFile !== undefined) return readQuery(queryFile);
-  return field === undefined || field === 'events' ? EVENTS : documentForField(field, { url, key });
+  return field === undefined || field === 'events' ? documentOfAll(command, signal) : documentForField(field, command);
+}
+
+/** Waits for a server that is not there, as the watch itself does. */
+async function documentOfAll(server: WatchCommand, signal: AbortSignal): Promise<string | undefined> {
+  for (let attempt = 1; !signal.aborted; attempt++) {
+    try {
+      return await documentForEvents(server);
+    } catch (error) {
+      if (error instanceof SchemaHidden) {
+        tell(
+          'the key lacks the scope "introspect", so events are printed without their facts; --query FILE asks for them',
+        );
+        return ENVELOPES;
+      }
+      if (!(error instanceof Unreachable)) throw error;
+      if (attempt === 1) tell(`${error.message} Trying again each second`);
+    }
+    await wait(RETRY_MS, undefined, { signal }).catch(() => {});
+  }
+  return undefined;
 }
 
 function readQuery(file: string): string {
@@ -82,15 +112,20 @@ async function printEvent({ data, errors = [], cursor }: WatchedEvent, signal: A
   await once(process.stdout, 'drain', { signal }).catch(() => {}); // stopped, or nobody reads: the signal ends it
 }
 
-function describeState(state: WatchState, url: string): string {
+function describeState(state: WatchState, { url, key, keyFrom }: WatchCommand): string {
   switch (state.state) {
     case 'connecting':
-      return `connecting to ${url}`;
+      return `connecting to ${url} with the key ${nameOf(key)} from ${keyFrom}`;
     case 'connected':
       return 'connected';
     case 'interrupted':
       return `interrupted: ${state.reason}; trying again in ${(state.retryMs / 1_000).toFixed(1)} s`;
   }
+}
+
+/** Enough to know a key by, and nothing to use it with. */
+function nameOf(key: string): string {
+  return /^ff_[0-9A-Za-z]{12}(?=_)/.exec(key)?.[0] ?? '(not of the form ff_…)';
 }
 
 function tell(line: string): void {

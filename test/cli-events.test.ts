@@ -1,0 +1,62 @@
+import { buildClientSchema, getIntrospectionQuery, parse, validate } from 'graphql';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { z } from 'zod';
+import { domain } from '#domain';
+import { createBuilder, type Domain, defineDomain, defineEvent } from '#engine';
+import { documentForEvents, SchemaHidden, Unreachable } from '../src/cli/document.ts';
+import { startApp, type TestApp } from './support/app.ts';
+import { toyMigrations } from './support/toy-domain.ts';
+
+let app: TestApp;
+beforeAll(async () => {
+  app = await startApp({ backend: 'embedded', domain });
+});
+afterAll(() => app?.stop());
+
+it('asks for each type of event with its facts, in a document that the server takes', async () => {
+  const document = await documentForEvents(app);
+  const { data } = await app.post(getIntrospectionQuery());
+  expect(validate(buildClientSchema(data), parse(document))).toEqual([]);
+  expect(document).toMatch(/events\(filter: \$filter, after: \$after\) \{ __typename name position cursor id /);
+  const types = data.__schema.types.find(({ name }: { name: string }) => name === 'Event').possibleTypes;
+  for (const { name } of types) expect(document).toContain(`... on ${name} {`);
+  expect(document).not.toContain('currentOrder');
+});
+
+it('asks for fields of one name and different forms under two names', async () => {
+  const other = await startApp({ backend: 'embedded', domain: twoForms(), domainMigrations: toyMigrations });
+  try {
+    const document = await documentForEvents(other);
+    expect(document).toContain('... on NoteRated { mark }');
+    expect(document).toContain('... on NoteWeighed { markOfNoteWeighed: mark }');
+    const { data } = await other.post(getIntrospectionQuery());
+    expect(validate(buildClientSchema(data), parse(document))).toEqual([]);
+  } finally {
+    await other.stop();
+  }
+});
+
+it('tells a server that is not there from a key that may not read the schema', async () => {
+  await expect(documentForEvents({ url: 'http://127.0.0.1:1/graphql', key: app.key })).rejects.toThrow(Unreachable);
+  const { data } = await app.post(
+    'mutation { apiKeyCreate(scopes: ["events:read"]) { ... on ApiKeyCreateSuccess { secret } } }',
+  );
+  await expect(documentForEvents({ url: app.url, key: data.apiKeyCreate.secret })).rejects.toThrow(SchemaHidden);
+});
+
+/** Two events whose field `mark` is a number here and a text there. */
+function twoForms(): Domain {
+  const event = (name: string, mark: z.ZodInt32 | z.ZodString) =>
+    defineEvent(name, {
+      kind: 'fact',
+      version: 1,
+      subject: 'Note',
+      scope: 'notes:read',
+      payload: { mark },
+      related: [],
+    });
+  const events = [event('note.rated', z.int32()), event('note.weighed', z.string())];
+  const builder = createBuilder<{ note: { id: string; account_id: string } }>().events(events);
+  builder.entity('Note', { table: 'note', scope: 'notes:read', description: 'A note.', fields: () => ({}) });
+  return defineDomain({ builder, idPrefixes: { Note: 'note' } });
+}

@@ -18,7 +18,7 @@ export function toClientError(error: unknown, report: ErrorReport): GraphQLError
   if (cause instanceof EngineError) {
     return new GraphQLError(cause.message, { ...place, extensions: { ...cause.details, code: cause.code } });
   }
-  if (cause instanceof GraphQLError) {
+  if (cause instanceof GraphQLError && !isFaultOfOutput(error, cause)) {
     return new GraphQLError(cause.message, { ...place, extensions: { code: 'BAD_INPUT', ...cause.extensions } });
   }
   if (isDatabaseGone(cause)) {
@@ -67,6 +67,12 @@ function rootCause(error: unknown): unknown {
     cause = inner;
   }
   return cause;
+}
+
+/** A field gave what its type can't represent: `coerceOutputValue` throws this without a place, the executor adds the path. */
+function isFaultOfOutput(error: unknown, cause: GraphQLError): boolean {
+  const isOfField = error instanceof GraphQLError && error.path !== undefined;
+  return isOfField && cause.nodes === undefined && cause.extensions.code === undefined;
 }
 
 function placeOf({ nodes, source, positions, path }: GraphQLError) {

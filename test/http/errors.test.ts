@@ -31,6 +31,13 @@ it.each(['type', 'sql', 'text', 'plain'])('masks what a resolver throws (%s), an
   expect(String(seen?.error)).toContain('secret_table');
 });
 
+it('masks a field that gives what its type can not represent: no fault of the client', async () => {
+  const { errors } = await app.post('{ wrongInt }');
+  expect(errors).toMatchObject([{ path: ['wrongInt'], extensions: { code: 'INTERNAL' } }]);
+  expect(errors?.[0]?.message).not.toContain('1099511627776');
+  expect(app.observations.some(({ error }) => String(error).includes('1099511627776'))).toBe(true);
+});
+
 it('masks the same over WebSocket and SSE', async () => {
   const client = stockClient(app.wsUrl, app.key);
   for await (const result of client.iterate({ query: BOOM, variables: { kind: 'type' } })) {

@@ -68,6 +68,7 @@ export function createProbeDomain(): ProbeDomain {
       resolve: (_root, { kind }) => fail(kind),
     }),
   );
+  builder.queryField('wrongInt', (t) => t.int({ scope: null, resolve: () => 2 ** 40 }));
   builder.mutationField('notesWrite', (t) =>
     t.change({
       scope: 'notes:write',

@@ -8,3 +8,4 @@ export { defineEvent, type EventDefinition } from './outbox/event.ts';
 export { decimal, enumType, id, snapshot } from './outbox/payload.ts';
 export type { Emission, Tx } from './outbox/transact.ts';
 export { VersionConflict } from './outbox/version-conflict.ts';
+export { nearest } from './runtime/spelling.ts';

@@ -1,6 +1,6 @@
 import { type ExecutionResult, GraphQLError } from 'graphql';
+import { isDatabaseGone, sqlState } from '../database/faults.ts';
 import { EngineError } from '../errors.ts';
-import { sqlState } from '../outbox/transact.ts';
 import type { Observe } from '../runtime/observe.ts';
 
 export interface ErrorReport {
@@ -82,15 +82,4 @@ function placeOf({ nodes, source, positions, path }: GraphQLError) {
     ...(positions ? { positions } : {}),
     ...(path ? { path } : {}),
   };
-}
-
-/** Connection failures of Node and Postgres's classes 08 and 57P. */
-function isDatabaseGone(error: unknown): boolean {
-  if (!(error instanceof Error)) return false;
-  const state = sqlState(error) ?? '';
-  return (
-    /^(08|57P)/.test(state) ||
-    /^(ECONN|EPIPE|ETIMEDOUT|EHOSTUNREACH)/.test(state) ||
-    /^(Connection terminated|timeout exceeded when trying to connect)/.test(error.message)
-  );
 }

@@ -1,5 +1,6 @@
 import { sql, type Transaction } from 'kysely';
 import type { Database } from '../database/connect.ts';
+import { oldPartitions, unlessLocked } from '../database/partitions.ts';
 import type { EngineTables } from '../database/tables.ts';
 import type { Observe } from '../runtime/observe.ts';
 
@@ -77,17 +78,6 @@ function startOfRetention(retentionDays: number) {
   return sql<Date>`((fanfare.now() at time zone 'UTC')::date - ${retentionDays}::int)::timestamp at time zone 'UTC'`;
 }
 
-/** Partitions named by a day that ended before retention began, oldest first. */
-async function oldPartitions(database: Database, parent: 'log' | 'event', retentionDays: number): Promise<string[]> {
-  const { rows } = await sql<{ name: string }>`
-    select c.relname as name from pg_inherits i join pg_class c on c.oid = i.inhrelid
-    where i.inhparent = ${`fanfare.${parent}`}::regclass and c.relname ~ '_[0-9]{8}$'
-      and to_date(right(c.relname, 8), 'YYYYMMDD') + 1 <= (fanfare.now() at time zone 'UTC')::date - ${retentionDays}::int
-    order by c.relname
-  `.execute(database.db);
-  return rows.map(({ name }) => name);
-}
-
 interface Dropping {
   readonly mayGo: (name: string) => Promise<boolean>;
   /** In the transaction that drops. */
@@ -108,21 +98,4 @@ async function dropEach(database: Database, names: readonly string[], { mayGo, b
     dropped.push(name);
   }
   return dropped;
-}
-
-/** Waits at most 2 s for a lock, then gives undefined: one that waits longer would hold up every reader behind it. */
-async function unlessLocked<R>(
-  database: Database,
-  work: (tx: Transaction<EngineTables>) => Promise<R>,
-): Promise<R | undefined> {
-  return database
-    .transaction(async (tx) => {
-      await sql`set local lock_timeout = '2s'`.execute(tx);
-      return work(tx);
-    })
-    .catch((error: unknown) => {
-      const isLocked = error instanceof Error && 'code' in error && error.code === '55P03';
-      if (isLocked) return undefined;
-      throw error;
-    });
 }

@@ -2,6 +2,7 @@ import { type Kysely, type Selectable, sql, type Transaction } from 'kysely';
 import type { z } from 'zod';
 import { AccountGuard } from '../database/account-guard.ts';
 import type { Database } from '../database/connect.ts';
+import { isDatabaseGone, sqlState } from '../database/faults.ts';
 import type { EngineTables } from '../database/tables.ts';
 import { EngineError } from '../errors.ts';
 import type { EventDefinition, EventKind } from './event.ts';
@@ -220,11 +221,6 @@ async function lockVersion(
   return row?.version;
 }
 
-/** The five-character SQLSTATE of a database error, or undefined. */
-export function sqlState(error: unknown): string | undefined {
-  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
-}
-
 /** What a client may be told of a failure of the database; anything else stays as it is and gets masked. */
 function asEngineError(error: unknown): unknown {
   const state = sqlState(error) ?? '';
@@ -241,12 +237,7 @@ function asEngineError(error: unknown): unknown {
   }
   if (state === '57014')
     return new EngineError('TIMEOUT', 'the change took too long; nothing was changed', { cause: error });
-  const isLost =
-    /^(08|57P)/.test(state) ||
-    /ECONN|EPIPE|ETIMEDOUT|terminated|timeout exceeded|not queryable/.test(
-      error instanceof Error ? `${state} ${error.message}` : '',
-    );
-  if (isLost) {
+  if (isDatabaseGone(error)) {
     return new EngineError(
       'UNAVAILABLE',
       'the database was lost during the change; whether it was made is not known: repeat it with the same Idempotency-Key',

@@ -1,5 +1,6 @@
 import { sql } from 'kysely';
 import type { Database } from '../database/connect.ts';
+import { oldPartitions, unlessLocked } from '../database/partitions.ts';
 import type { Observe } from '../runtime/observe.ts';
 
 export interface PruneDeliveriesOptions {
@@ -47,32 +48,18 @@ async function expireOpen(database: Database, retentionDays: number): Promise<nu
 }
 
 async function dropOld(database: Database, parent: string, days: number): Promise<string[]> {
-  const { rows } = await sql<{ name: string }>`
-    select c.relname as name from pg_inherits i join pg_class c on c.oid = i.inhrelid
-    where i.inhparent = ${`fanfare.${parent}`}::regclass and c.relname ~ '_[0-9]{8}$'
-      and to_date(right(c.relname, 8), 'YYYYMMDD') + 1 <= (fanfare.now() at time zone 'UTC')::date - ${days}::int
-    order by c.relname
-  `.execute(database.db);
   const dropped: string[] = [];
-  for (const { name } of rows) if (await dropUnlocked(database, name)) dropped.push(name);
+  for (const name of await oldPartitions(database, parent, days)) {
+    const isDropped = await unlessLocked(database, async (tx) => {
+      await sql`drop table if exists fanfare.${sql.id(name)}`.execute(tx);
+      return true;
+    });
+    if (isDropped) dropped.push(name);
+  }
   // where rows of days without a partition went
   await sql`
     delete from ${sql.id('fanfare', `${parent}_default`)}
     where ${sql.id(parent === 'body' ? 'occurred_at' : 'born_at')} < fanfare.now() - ${days}::int * interval '1 day'
   `.execute(database.db);
   return dropped;
-}
-
-/** Waits at most 2 s for the lock: a drop that waits longer would hold up every reader behind it. */
-async function dropUnlocked(database: Database, name: string): Promise<boolean> {
-  return database
-    .transaction(async (tx) => {
-      await sql`set local lock_timeout = '2s'`.execute(tx);
-      await sql`drop table if exists fanfare.${sql.id(name)}`.execute(tx);
-      return true;
-    })
-    .catch((error: unknown) => {
-      if (error instanceof Error && 'code' in error && error.code === '55P03') return false;
-      throw error;
-    });
 }

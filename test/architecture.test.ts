@@ -28,7 +28,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   consumers: ['graphql', 'identity', 'outbox', 'database', 'runtime'],
   http: ['graphql', 'live', 'identity', 'limits', 'runtime'],
   domain: ['graphql', 'outbox'],
-  index: ['domain', 'graphql', 'outbox', 'identity'],
+  index: ['domain', 'graphql', 'outbox', 'identity', 'runtime'],
   cli: ['main', 'client', 'receiver', 'src/webhooks/sign.ts'],
   main: ['*'],
   schema: ['index'],
@@ -69,7 +69,11 @@ const DOORS = 'only src/main.ts names #domain, src/ never #engine, and neither s
 const MAX_LINES = 400;
 const BANNED_NAMES = ['utils', 'common', 'helpers', 'types', 'data'];
 const OWN = /^(src|schema)\//;
-const MAIN_OR_CLI = /^src\/(main\.ts$|cli\/)/;
+/** Run beside the server, by people who have the repository: they may use what is there to develop with. */
+const TOOLS = /^schema\/tools\//;
+/** Programs: they alone see the environment, and talk to a terminal. */
+const PROGRAMS = /^(src\/(main\.ts$|cli\/)|schema\/tools\/(replay|tour)\.ts$)/;
+const PROGRAMS_ALLOWED = 'allowed in src/main.ts, src/cli/, schema/tools/replay.ts and schema/tools/tour.ts';
 
 interface Import {
   readonly from: string;
@@ -315,29 +319,39 @@ const RULES: readonly Rule[] = [
     says: ['schema/a.ts:1 has FIXME', 'src/outbox/c.ts:2 has TODO'],
   },
   {
-    name: 'only main and cli read the environment',
-    check: ({ sources }) => ambient(sources, /^process\.env$/, MAIN_OR_CLI, 'allowed in src/main.ts and src/cli/'),
+    name: 'only programs read the environment',
+    check: ({ sources }) => ambient(sources, /^process\.env$/, PROGRAMS, PROGRAMS_ALLOWED),
     broken: {
       'src/outbox/c.ts': "process.env.A;\nprocess?.['env'];\nglobalThis.process.env;\nconst { env } = process;",
       'schema/order/env.ts': "import { env } from 'node:process';",
       'src/cli/main.ts': 'process.env.A;',
+      'schema/tools/tour.ts': 'process.env.A;',
+      'schema/tools/tour/hook.ts': 'process.env.A;',
     },
     says: [
-      'schema/order/env.ts:1 has process.env; allowed in src/main.ts and src/cli/',
-      'src/outbox/c.ts:1 has process.env; allowed in src/main.ts and src/cli/',
-      'src/outbox/c.ts:2 has process.env; allowed in src/main.ts and src/cli/',
-      'src/outbox/c.ts:3 has process.env; allowed in src/main.ts and src/cli/',
-      'src/outbox/c.ts:4 has process.env; allowed in src/main.ts and src/cli/',
+      `schema/order/env.ts:1 has process.env; ${PROGRAMS_ALLOWED}`,
+      `schema/tools/tour/hook.ts:1 has process.env; ${PROGRAMS_ALLOWED}`,
+      `src/outbox/c.ts:1 has process.env; ${PROGRAMS_ALLOWED}`,
+      `src/outbox/c.ts:2 has process.env; ${PROGRAMS_ALLOWED}`,
+      `src/outbox/c.ts:3 has process.env; ${PROGRAMS_ALLOWED}`,
+      `src/outbox/c.ts:4 has process.env; ${PROGRAMS_ALLOWED}`,
     ],
   },
   {
-    name: 'only main and cli write to the console',
-    check: ({ sources }) =>
-      ambient(sources, /^console\./, /^(src\/(main\.ts$|cli\/)|schema\/)/, 'allowed in src/main.ts and src/cli/'),
-    broken: { 'src/outbox/c.ts': "console.log(1);\nconsole['error'](1);", 'src/cli/tail.ts': 'console.log(1);' },
+    name: 'only programs write to the console',
+    check: ({ sources }) => ambient(sources, /^console\./, PROGRAMS, PROGRAMS_ALLOWED),
+    broken: {
+      'src/outbox/c.ts': "console.log(1);\nconsole['error'](1);",
+      'src/cli/tail.ts': 'console.log(1);',
+      'schema/tools/replay.ts': 'console.log(1);',
+      'schema/tools/replay/report.ts': 'console.log(1);',
+      'schema/order/orders.ts': 'console.log(1);',
+    },
     says: [
-      'src/outbox/c.ts:1 has console.log; allowed in src/main.ts and src/cli/',
-      'src/outbox/c.ts:2 has console.error; allowed in src/main.ts and src/cli/',
+      `schema/order/orders.ts:1 has console.log; ${PROGRAMS_ALLOWED}`,
+      `schema/tools/replay/report.ts:1 has console.log; ${PROGRAMS_ALLOWED}`,
+      `src/outbox/c.ts:1 has console.log; ${PROGRAMS_ALLOWED}`,
+      `src/outbox/c.ts:2 has console.error; ${PROGRAMS_ALLOWED}`,
     ],
   },
   {
@@ -383,12 +397,14 @@ const RULES: readonly Rule[] = [
     broken: {
       'package.json': JSON.stringify({
         ...PACKAGE,
-        dependencies: { zod: '4.6.7', 'left-pad': '1.0.0', vitest: '5.1.1' },
+        dependencies: { zod: '4.6.7', 'left-pad': '1.0.0', vitest: '5.1.1', 'csv-parse': '7.0.3' },
         devDependencies: { 'fast-check': '4.0.0', '@types/pg': '8.0.0' },
       }),
       'test/a.test.ts': "import 'vitest';\nimport '@types/pg';",
+      'schema/tools/csv.ts': "import 'csv-parse';",
     },
     says: [
+      'package.json has csv-parse; no file of the server imports it',
       'package.json has fast-check; no file imports it',
       'package.json has left-pad; no file of the server imports it',
       'package.json has vitest; no file of the server imports it',
@@ -399,12 +415,18 @@ const RULES: readonly Rule[] = [
     name: 'the server imports only its own dependencies',
     check: ({ sources, manifest }) =>
       importsOf(sources)
-        .filter((one) => isPackage(one) && manifest.dependencies?.[packageName(one.target)] === undefined)
+        .filter((one) => isPackage(one) && !TOOLS.test(one.from))
+        .filter(({ target }) => manifest.dependencies?.[packageName(target)] === undefined)
         .map((one) => `${at(one)}; package.json's dependencies do not have it`),
     broken: {
       'src/outbox/c.ts': "import 'vitest';\nimport 'node:fs';\nimport 'zod/mini';",
+      'schema/order/csv.ts': "import 'csv-parse';",
+      'schema/tools/csv.ts': "import 'csv-parse';",
     },
-    says: ["src/outbox/c.ts:1 imports vitest; package.json's dependencies do not have it"],
+    says: [
+      "schema/order/csv.ts:1 imports csv-parse; package.json's dependencies do not have it",
+      "src/outbox/c.ts:1 imports vitest; package.json's dependencies do not have it",
+    ],
   },
 ];
 
@@ -514,7 +536,7 @@ function ambient(sources: readonly Source[], what: RegExp, except: RegExp, allow
 function unused({ sources, manifest }: Tree): readonly string[] {
   const names = (files: readonly Source[]) =>
     new Set(files.flatMap(({ imports }) => imports).map(({ target }) => packageName(target)));
-  const server = names(sources.filter(({ path }) => /^(src|schema|migrations|bin)\//.test(path)));
+  const server = names(sources.filter(({ path }) => /^(src|schema|migrations|bin)\//.test(path) && !TOOLS.test(path)));
   const anywhere = names(sources);
   return Object.keys(allDependencies(manifest))
     .filter((name) => !Object.hasOwn(NOT_IMPORTED, name))
@@ -567,7 +589,7 @@ function place({ path }: Source, { line, what }: Finding): string {
 function readHouse(): Files {
   const cwd = fileURLToPath(new URL('..', import.meta.url));
   // The baselines of bench/ have packages and a lockfile of their own.
-  const paths = globSync(['{src,schema,migrations,bench,test,bin}/**/*.{ts,js}', '*.config.ts'], {
+  const paths = globSync(['{src,schema,migrations,bench,test,bin,examples}/**/*.{ts,js}', '*.config.ts'], {
     cwd,
     exclude: ['bench/baselines/**', '**/node_modules/**'],
   });

@@ -1,0 +1,140 @@
+import { randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { urlOfDatabase, withClient } from '../../test/support/postgres-client.ts';
+import { type PostgresServer, startPostgres } from '../../test/support/postgres-server.ts';
+import { type RedisServer, startRedis } from '../../test/support/redis-server.ts';
+import { openScratch, processesIn } from '../../test/support/scratch.ts';
+import type { Parts } from './usage.ts';
+import { type Methods, startWorker, type Worker } from './worker.ts';
+
+/** What benches run on: a Postgres and a Redis of their own, and processes that all end with it. */
+export interface Bed {
+  /** Folder of everything that is written; a process whose working directory is inside ends with the bed. */
+  readonly dir: string;
+  readonly redisUrl: string;
+  /** Of a database that nothing is measured in. */
+  readonly adminUrl: string;
+  /** Makes an empty database. @returns its URL */
+  createDatabase(): Promise<string>;
+  /** Says whose processes are started from now on: their profiles go into a folder of this name. */
+  begin(bench: string): void;
+  /** Options for Node that make a process write a CPU profile when it ends; none unless profiles were asked for. */
+  nodeOptions(name: string): readonly string[];
+  startWorker<M extends Methods>(program: URL): Worker<M>;
+  /** Has the bed stop it at the end of the bench. */
+  own<T extends { stop(): Promise<unknown> }>(resource: T): T;
+  /** Postgres and Redis as parts of a usage measurement. */
+  readonly parts: Parts;
+  /** Stops what the last bench owned, newest first. */
+  stopOwned(): Promise<void>;
+  /** Ends every process of the bed and removes its folder. */
+  close(): Promise<void>;
+}
+
+export interface BedOptions {
+  /** Absolute: the folder for CPU profiles of all processes of Node; Postgres then counts statements, too. */
+  readonly profileDir: string | undefined;
+}
+
+/** Starts Postgres, which waits for the disk at each commit as in production, and Redis, both on free ports of loopback. */
+export async function openBed({ profileDir }: BedOptions): Promise<Bed> {
+  const scratch = await openScratch();
+  try {
+    const [postgres, redis] = await Promise.all([
+      startTunedPostgres(scratch.dir, profileDir !== undefined),
+      startRedis({ scratchDir: scratch.dir }),
+    ]);
+    return createBed({ dir: scratch.dir, close: scratch.close, profileDir, postgres, redis });
+  } catch (error) {
+    await scratch.close();
+    throw error;
+  }
+}
+
+interface BedParts extends BedOptions {
+  readonly dir: string;
+  readonly postgres: PostgresServer;
+  readonly redis: RedisServer;
+  close(): Promise<void>;
+}
+
+function createBed({ dir, postgres, redis, profileDir, close }: BedParts): Bed {
+  const owned: { stop(): Promise<unknown> }[] = [];
+  let folder = profileDir;
+  let started = 0;
+  const bed: Bed = {
+    dir,
+    redisUrl: redis.url,
+    adminUrl: postgres.url,
+    createDatabase: () => createDatabase(postgres.url),
+    begin(bench) {
+      folder = profileDir && join(profileDir, bench);
+    },
+    nodeOptions: (name) =>
+      folder === undefined
+        ? []
+        : ['--cpu-prof', `--cpu-prof-dir=${folder}`, `--cpu-prof-name=${started++}-${name}.cpuprofile`],
+    startWorker: (program) => {
+      const name = program.pathname.replace(/^.*\/|\.ts$/g, '');
+      return bed.own(startWorker(program, { cwd: dir, execArgv: bed.nodeOptions(name) }));
+    },
+    own(resource) {
+      owned.push(resource);
+      return resource;
+    },
+    parts: {
+      Postgres: () => processesIn(dir).filter(isNamed('postgres')),
+      Redis: () => processesIn(dir).filter(isNamed('redis-server')),
+    },
+    async stopOwned() {
+      for (const resource of owned.splice(0).reverse()) await resource.stop();
+    },
+    async close() {
+      // in order, so that what still runs does not complain of a database that has gone
+      await bed.stopOwned().catch(() => {});
+      await close();
+    },
+  };
+  return bed;
+}
+
+/** Commit times are what latency is counted from. */
+async function startTunedPostgres(scratchDir: string, countsStatements: boolean): Promise<PostgresServer> {
+  const postgres = await startPostgres({ scratchDir, durable: true });
+  await withClient(postgres.url, async (client) => {
+    await client.query('alter system set track_commit_timestamp = on');
+    await client.query("alter system set shared_buffers = '256MB'");
+    if (!countsStatements) return;
+    await client.query("alter system set shared_preload_libraries = 'pg_stat_statements'");
+  });
+  await postgres.stop();
+  await postgres.start();
+  if (countsStatements) await trackAll(postgres.url);
+  return postgres;
+}
+
+/** Statements inside functions, too, and how long they were planned; new connections take it over. */
+async function trackAll(url: string): Promise<void> {
+  await withClient(url, async (client) => {
+    await client.query("alter system set pg_stat_statements.track = 'all'");
+    await client.query('alter system set pg_stat_statements.track_planning = on');
+    await client.query('select pg_reload_conf()');
+  });
+}
+
+async function createDatabase(serverUrl: string): Promise<string> {
+  const name = `bench_${randomBytes(6).toString('hex')}`;
+  await withClient(serverUrl, (client) => client.query(`create database ${name}`));
+  return urlOfDatabase(serverUrl, name);
+}
+
+function isNamed(program: string): (pid: number) => boolean {
+  return (pid) => {
+    try {
+      return readFileSync(`/proc/${pid}/comm`, 'utf8').trim() === program;
+    } catch {
+      return false; // it ended meanwhile
+    }
+  };
+}

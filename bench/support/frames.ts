@@ -1,0 +1,61 @@
+import { randomBytes } from 'node:crypto';
+
+/** The header of a WebSocket upgrade request: the protocol is `graphql-transport-ws`, no extension is offered. */
+export function upgradeRequest(url: URL): string {
+  return [
+    `GET ${url.pathname} HTTP/1.1`,
+    `Host: ${url.host}`,
+    'Connection: Upgrade',
+    'Upgrade: websocket',
+    'Sec-WebSocket-Version: 13',
+    `Sec-WebSocket-Key: ${randomBytes(16).toString('base64')}`,
+    'Sec-WebSocket-Protocol: graphql-transport-ws',
+    '\r\n',
+  ].join('\r\n');
+}
+
+/** A text frame of a client, masked as it must be; its text has less than 64 KiB. @see RFC 6455, section 5.2 */
+export function clientFrame(text: string): Buffer {
+  const payload = Buffer.from(text);
+  const length =
+    payload.length < 126 ? [0x80 | payload.length] : [0x80 | 126, payload.length >> 8, payload.length & 0xff];
+  const mask = randomBytes(4);
+  for (const [at, byte] of payload.entries()) payload[at] = byte ^ (mask[at % 4] ?? 0);
+  return Buffer.concat([Buffer.from([0x81, ...length]), mask, payload]);
+}
+
+/** Cuts a server's bytes into the payloads of text frames; other frames, pings among them, are passed over. */
+export interface FrameReader {
+  /** Calls `onText` for each frame that the chunk completes, with a view that holds only during the call. */
+  read(chunk: Buffer, onText: (payload: Buffer) => void): void;
+}
+
+const TEXT = 0x1;
+
+/** Cheaper than a whole WebSocket client: the crowd must not take longer to read than the server to write. */
+export function createFrameReader(): FrameReader {
+  let rest: Buffer = Buffer.alloc(0);
+  return {
+    read(chunk, onText) {
+      const bytes = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
+      let at = 0;
+      for (let frame = readFrame(bytes, at); frame !== undefined; frame = readFrame(bytes, at)) {
+        if (((bytes[at] ?? 0) & 0xf) === TEXT) onText(bytes.subarray(frame.start, frame.end));
+        at = frame.end;
+      }
+      rest = bytes.subarray(at);
+    },
+  };
+}
+
+/** The payload's bounds, or undefined while the frame is not whole. */
+function readFrame(bytes: Buffer, at: number): { readonly start: number; readonly end: number } | undefined {
+  if (bytes.length < at + 2) return undefined;
+  const short = (bytes[at + 1] ?? 0) & 0x7f;
+  const headerLength = short < 126 ? 2 : short === 126 ? 4 : 10;
+  if (bytes.length < at + headerLength) return undefined;
+  const start = at + headerLength;
+  const length =
+    short < 126 ? short : short === 126 ? bytes.readUInt16BE(at + 2) : Number(bytes.readBigUInt64BE(at + 2));
+  return bytes.length < start + length ? undefined : { start, end: start + length };
+}

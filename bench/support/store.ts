@@ -1,0 +1,81 @@
+import { withClient } from '../../test/support/postgres-client.ts';
+import type { Client } from './client.ts';
+
+/** How many products an order is made of in all benches: three lines, each of another product. */
+export const LINES = 3;
+
+/** Many more than the orders under way at one time are made of. */
+export const PRODUCTS = 1_000;
+
+const REFUSED = '... on Refusal { refused: message }';
+
+/** Moves one product's stock: one event. */
+export const STOCK_ADJUST = `mutation ($id: ID!) {
+  stockAdjust(id: $id, by: 1) { ... on StockAdjustSuccess { cursor product { id } } ${REFUSED} }
+}`;
+
+/** Places an order: one event, and one for each product whose stock it takes. */
+export const ORDER_PLACE = `mutation ($input: OrderPlaceInput!) {
+  orderPlace(input: $input) { ... on OrderPlaceSuccess { cursor order { id } } ${REFUSED} }
+}`;
+
+const PRODUCT_CREATE = `mutation ($input: ProductCreateInput!) {
+  productCreate(input: $input) { ... on ProductCreateSuccess { product { id } } ${REFUSED} }
+}`;
+
+const WEBHOOK_CREATE = `mutation ($input: WebhookCreateInput!) {
+  webhookCreate(input: $input) { ... on WebhookCreateSuccess { secret } ${REFUSED} }
+}`;
+
+/** Puts products with plenty of stock into the table, without events. @returns their ids */
+export async function insertProducts(databaseUrl: string, count: number): Promise<string[]> {
+  return withClient(databaseUrl, async (client) => {
+    const { rows } = await client.query<{ id: string }>(
+      `insert into products (id, account_id, sku, title, price_minor, currency, stock)
+       select fanfare.new_id('prod', now()), 'acc_default', 'SKU-' || n, 'Product ' || n, 1250, 'GBP', 1000000000
+       from generate_series(1, $1) n returning id`,
+      [count],
+    );
+    await client.query('analyze');
+    return rows.map(({ id }) => id);
+  });
+}
+
+/** The same by mutations, each with its event: for a database that nobody else can open. */
+export async function createProducts(client: Client, count: number): Promise<string[]> {
+  return Promise.all(
+    Array.from({ length: count }, async (_, at) => {
+      const price = { amount: '12.50', currency: 'GBP' };
+      const input = { sku: `SKU-${at}`, title: `Product ${at}`, price, stock: 1_000_000_000 };
+      const { productCreate } = await client.ask<{ productCreate: { product: { id: string } } }>(PRODUCT_CREATE, {
+        input,
+      });
+      return productCreate.product.id;
+    }),
+  );
+}
+
+/** Registers a callback for changes of stock. @returns its signing secret */
+export async function createWebhook(client: Client, url: string): Promise<string> {
+  const { webhookCreate } = await client.ask<{ webhookCreate: { secret: string } }>(WEBHOOK_CREATE, {
+    input: { url, eventTypes: ['STOCK_CHANGED'] },
+  });
+  return webhookCreate.secret;
+}
+
+/** The products of the order with this number: calls under way at the same time never wait for each other's locks. */
+export function productsOf(order: number, ids: readonly string[]): string[] {
+  return Array.from({ length: LINES }, (_, line) => ids[(order * LINES + line) % ids.length] ?? '');
+}
+
+/** Has the database emit changes of stock in one transaction, as another program would. */
+export async function emitStockChanges(databaseUrl: string, count: number): Promise<void> {
+  await withClient(databaseUrl, (client) =>
+    client.query(
+      `select fanfare.emit('acc_default', 'stock.changed', 'prod_bench' || n,
+         jsonb_build_object('sku', 'SKU-' || n, 'stock', 1000 + n, 'by', 1, 'reason', 'ADJUSTED', 'orderId', null), array['stock'])
+       from generate_series(1, $1) n`,
+      [count],
+    ),
+  );
+}

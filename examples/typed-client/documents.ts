@@ -98,7 +98,17 @@ export type RegisterWebhookMutationVariables = Exact<{
 export type RegisterWebhookMutation = { readonly webhookCreate:
     | { readonly __typename: 'CallbackRefused', readonly code: RefusalCode, readonly message: string }
     | { readonly __typename: 'DocumentInvalid', readonly code: RefusalCode, readonly message: string }
-    | { readonly __typename: 'WebhookCreateSuccess', readonly secret: string | null }
+    | { readonly __typename: 'WebhookCreateSuccess', readonly secret: string | null, readonly webhook: { readonly id: string } }
+   };
+
+export type DeleteWebhookMutationVariables = Exact<{
+  id: string;
+}>;
+
+
+export type DeleteWebhookMutation = { readonly webhookDelete:
+    | { readonly __typename: 'VersionConflict' }
+    | { readonly __typename: 'WebhookDeleteSuccess' }
    };
 
 export class TypedDocumentString<TResult, TVariables>
@@ -206,6 +216,9 @@ export const RegisterWebhookDocument = new TypedDocumentString(`
   webhookCreate(input: $input) {
     __typename
     ... on WebhookCreateSuccess {
+      webhook {
+        id
+      }
       secret
     }
     ... on Refusal {
@@ -215,3 +228,10 @@ export const RegisterWebhookDocument = new TypedDocumentString(`
   }
 }
     `) as unknown as TypedDocumentString<RegisterWebhookMutation, RegisterWebhookMutationVariables>;
+export const DeleteWebhookDocument = new TypedDocumentString(`
+    mutation DeleteWebhook($id: ID!) {
+  webhookDelete(id: $id) {
+    __typename
+  }
+}
+    `) as unknown as TypedDocumentString<DeleteWebhookMutation, DeleteWebhookMutationVariables>;

@@ -5,17 +5,24 @@ import { Webhook } from 'standardwebhooks';
 import { ask, type Server } from './ask.ts';
 import { RegisterWebhookDocument, type TypedDocumentString } from './documents.ts';
 
-/** Registers a URL for what a subscription gives. @returns the secret to check its callbacks with, shown this once */
+export interface Registration {
+  readonly id: string;
+  /** Checks the callbacks; shown this once. */
+  readonly secret: string;
+}
+
+/** Registers a URL for what a subscription gives; from now on it is called, until `DeleteWebhookDocument`. */
 export async function registerWebhook<Result, Variables>(
   server: Server,
   document: TypedDocumentString<Result, Variables>,
   url: string,
-): Promise<string> {
+): Promise<Registration> {
   const input = { url, query: document.toString() };
   const { webhookCreate } = await ask(server, RegisterWebhookDocument, { input });
   if (webhookCreate.__typename !== 'WebhookCreateSuccess') throw new Error(webhookCreate.message);
-  if (webhookCreate.secret === null) throw new Error('this registration is a repeat, and the secret was shown before');
-  return webhookCreate.secret;
+  const { webhook, secret } = webhookCreate;
+  if (secret === null) throw new Error('expected a new webhook, found a repeat: its secret was shown the first time');
+  return { id: webhook.id, secret };
 }
 
 /** One callback; `Result` is the type of the document that the webhook was registered with. */

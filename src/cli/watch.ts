@@ -39,7 +39,8 @@ export async function watchEvents(command: WatchCommand): Promise<void> {
   const stopping = new AbortController();
   const stop = () => stopping.abort();
   let cursor: string | undefined;
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, stop);
+  // not once: npm passes on the Ctrl-C that the terminal has sent already
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, stop);
   process.stdout.on('error', stop); // EPIPE: `| head` has seen enough
   try {
     const query = await documentOf(command, stopping.signal);

@@ -33,7 +33,7 @@ describe('an order that is placed', () => {
   test('is the same pulled, watched and called back', async () => {
     const stopping = new AbortController();
     const port = await freePort();
-    const secret = await registerWebhook(app, WatchedOrdersDocument, `http://127.0.0.1:${port}/orders`);
+    const { secret } = await registerWebhook(app, WatchedOrdersDocument, `http://127.0.0.1:${port}/orders`);
     const calledBack: Callback<WatchedOrdersSubscription>[] = [];
     const onCallback = (callback: Callback<WatchedOrdersSubscription>) => void calledBack.push(callback);
     await openReceiver<WatchedOrdersSubscription>({ port, secret, onCallback }, stopping.signal);
@@ -69,7 +69,8 @@ describe('an order that is placed', () => {
   test('is shown by the program, each way', async () => {
     await buySomething(app);
     const program = fileURLToPath(new URL('../../examples/typed-client/main.ts', import.meta.url));
-    const child = spawn(process.execPath, [program, app.url, String(await freePort())], {
+    const port = await freePort();
+    const child = spawn(process.execPath, [program, app.url, String(port)], {
       cwd: inject('run').scratchDir,
       env: { ...process.env, ADMIN_API_KEY: app.key },
       stdio: ['ignore', 'pipe', 'inherit'],
@@ -84,6 +85,8 @@ describe('an order that is placed', () => {
     await eventually(() => expect(printed).toMatch(/^called back: \d+ 25\.00 GBP/m), PATIENTLY);
     child.kill('SIGINT');
     expect(await closed).toEqual([0, null]);
+    const { data } = await app.post('{ webhooks(first: 10) { nodes { url } } }');
+    expect(data.webhooks.nodes.map(({ url }: { url: string }) => url)).not.toContain(`http://127.0.0.1:${port}/orders`);
   });
 });
 

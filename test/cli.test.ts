@@ -95,6 +95,63 @@ describe('fanfare watch', () => {
   });
 });
 
+describe('fanfare ask', () => {
+  let app: TestApp;
+  let env: Record<string, string>;
+  beforeAll(async () => {
+    app = await startApp({ backend: 'embedded', domain });
+    env = { PORT: String(app.app.port), ADMIN_API_KEY: app.key };
+  });
+  afterAll(() => app?.stop());
+
+  test('prints the answer to a query with variables, and ends with 0', async () => {
+    const query = 'query ($first: Int) { events(first: $first) { nodes { id } } }';
+    const { code, out } = await ask([query, '--variables', '{"first": 1}']);
+    expect([code, JSON.parse(out)]).toEqual([0, { data: { events: { nodes: [] } } }]);
+  });
+
+  test('reads a document from standard input', async () => {
+    const { code, out } = await ask(['-'], '{ head }');
+    expect([code, JSON.parse(out)]).toEqual([0, { data: { head: expect.any(String) } }]);
+  });
+
+  test('makes a change once under one idempotency key', async () => {
+    const create =
+      'mutation { productCreate(input: { sku: "once", title: "Once", price: { amount: "1", currency: "GBP" } }) { ... on ProductCreateSuccess { product { id } } } }';
+    const [first, again] = [
+      await ask([create, '--idempotency-key', 'k1']),
+      await ask([create, '--idempotency-key', 'k1']),
+    ];
+    expect(JSON.parse(first.out).data.productCreate.product.id).toMatch(/^prod_/);
+    expect(again.out).toBe(first.out);
+  });
+
+  test('prints errors as they came, and ends with 1', async () => {
+    const { code, out } = await ask(['{ heads }']);
+    expect([code, JSON.parse(out).errors[0].extensions.code]).toEqual([1, 'GRAPHQL_VALIDATION_FAILED']);
+  });
+
+  test.each([
+    [[], 2, 'ask takes one document in quotes, found 0 words'],
+    [['{', 'head', '}'], 2, 'found 3 words'],
+    [['{ head }', '--variables', '[1]'], 2, 'expected a JSON object'],
+    [['{ head }', '--variables', '{'], 2, 'expected a JSON object'],
+    [['{ head }', '--variable', '{}'], 2, 'did you mean "--variables"?'],
+    [['{ head }', '--url', 'http://127.0.0.1:1'], 1, "can't be reached"],
+  ])('%j ends with %i', async (args, code, message) => {
+    const ended = await ask(args);
+    expect([ended.code, ended.out]).toEqual([code, '']);
+    expect(ended.err).toContain(message);
+  });
+
+  async function ask(args: readonly string[], input = '') {
+    const run = start(['ask', ...args], env);
+    run.child.stdin.end(input);
+    const code = await run.code;
+    return { code, out: run.printed(), err: run.said() };
+  }
+});
+
 describe('fanfare', () => {
   test.each([
     [['wacth'], 'there is no command "wacth"; did you mean "watch"?'],
@@ -177,7 +234,7 @@ describe('the banner', () => {
       const banner = bannerText({ config: config(env), port: 4000, adminKeyFile, adminKey: key });
       const lines = banner.split('\n');
       expect(lines.length).toBeLessThanOrEqual(24);
-      expect(lines.filter((line) => line.length > 100 && !line.startsWith('  curl'))).toEqual([]);
+      expect(lines.filter((line) => line.length > 100 && !line.startsWith('  npx fanfare ask'))).toEqual([]);
       expect(banner).toContain(promise);
       expect(banner.includes(key)).toBe(adminKeyFile !== undefined);
       expect(banner).not.toContain('hidden');
@@ -197,12 +254,15 @@ describe('the banner', () => {
     onTestFinished(app.stop);
     const banner = bannerText({ config: config({}), port: app.app.port, adminKeyFile: undefined, adminKey: app.key });
     const run = async (command: string) => {
-      const shell = spawn('sh', ['-c', command], { env: { PATH: process.env.PATH, ADMIN_API_KEY: app.key } });
+      const local = command.replace('npx fanfare', `${process.execPath} ${BIN}`);
+      const shell = spawn('sh', ['-c', local], { env: { PATH: process.env.PATH, ADMIN_API_KEY: app.key } });
       return JSON.parse(await text(shell.stdout));
     };
-    const [query = '', registration = ''] = banner.split('\n').filter((line) => line.startsWith('  curl'));
+    const [query = '', registration = ''] = banner.split('\n').filter((line) => line.startsWith('  npx fanfare ask'));
     expect(await run(query)).toMatchObject({ data: { head: expect.any(String) } });
-    expect(await run(registration)).toMatchObject({ data: { webhookCreate: { __typename: 'WebhookCreateSuccess' } } });
+    expect(await run(registration)).toMatchObject({
+      data: { webhookCreate: { secret: expect.stringMatching(/^whsec_/) } },
+    });
   });
 });
 
@@ -223,6 +283,7 @@ function start(args: readonly string[], env: Readonly<Record<string, string>>) {
     child,
     code,
     said: output.err,
+    printed: output.out,
     untilSays: (words: string) => eventually(() => expect(output.err()).toContain(words)),
     async untilPrints(count: number): Promise<Record<string, unknown>[]> {
       await eventually(() => lines().length >= count);

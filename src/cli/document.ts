@@ -1,4 +1,5 @@
 import { CliError, nearWord } from './arguments.ts';
+import { reasonOf } from './ask.ts';
 
 export interface Server {
   /** The GraphQL endpoint. */
@@ -145,9 +146,4 @@ async function readSchema({ url, key }: Server): Promise<Schema> {
   throw new CliError(
     error?.message ?? `${url} answered ${response.status}, which is no answer to GraphQL; is it Fanfare?`,
   );
-}
-
-function reasonOf(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  return error.cause instanceof Error && error.cause.message !== '' ? error.cause.message : error.message;
 }

@@ -1,17 +1,23 @@
 import { readFileSync } from 'node:fs';
 import { CliError, nearWord, readArguments, UsageError } from './arguments.ts';
+import { askServer } from './ask.ts';
 import { watchEvents } from './watch.ts';
 
 /** The environment's settings. */
 export type Env = Readonly<Record<string, string | undefined>>;
 
-type Command = (args: readonly string[], env: Env) => Promise<void>;
+/** Resolves with false where it failed and has said so itself. */
+type Command = (args: readonly string[], env: Env) => Promise<unknown>;
 
 const HELP = `fanfare watch [FIELD]     print events as they happen, one JSON line each; Ctrl-C ends it
     FIELD                 a subscription field such as orderPlaced  (default: events)
     --filter TYPES        only these types of events: ORDER_PLACED,ORDER_PAID
     --query FILE          a document of your own; it declares $after: String
     --after CURSOR        go on behind this cursor                  (default: from now on)
+fanfare ask DOCUMENT      send a query or mutation and print the answer; - reads it from standard input
+    --variables JSON      the document's variables
+    --idempotency-key K   a mutation that is sent again with it is made once
+  both take
     --url URL             the server      (default: http://127.0.0.1:PORT, 4000 without PORT)
     --key KEY             an API key      (default: ADMIN_API_KEY, else the file DATA_DIR/admin-key)
 fanfare key new           print a new key for ADMIN_API_KEY
@@ -23,6 +29,7 @@ fanfare help              print this
 
 const COMMANDS: Readonly<Record<string, Command>> = {
   watch: watchCommand,
+  ask: askCommand,
   key: (args) => makeNew(args, { of: 'key', make: async () => (await offline()).newAdminKey() }),
   'secrets-key': async (args) => {
     if (!(await isHelp(args, 0))) print((await offline()).newSecretsKey());
@@ -54,8 +61,7 @@ export async function runCli(argv: readonly string[], env: Env): Promise<number>
     if (command === undefined) {
       throw new UsageError(`there is no command "${name}"${await nearWord(name, Object.keys(COMMANDS))}`);
     }
-    await command(args, env);
-    return 0;
+    return (await command(args, env)) === false ? 1 : 0;
   } catch (error) {
     const isUsage = error instanceof UsageError;
     const message = error instanceof Error ? error.message : String(error);
@@ -76,9 +82,33 @@ async function watchCommand(args: readonly string[], env: Env): Promise<void> {
     filter: options.get('filter'),
     queryFile: options.get('query'),
     after: options.get('after'),
+    ...readServer(options, env),
+  });
+}
+
+async function askCommand(args: readonly string[], env: Env): Promise<boolean> {
+  const { positionals, options, wantsHelp } = await readArguments(args, ['url', 'key', 'variables', 'idempotency-key']);
+  if (wantsHelp) {
+    print(HELP.trimEnd());
+    return true;
+  }
+  const [document, extra] = positionals;
+  if (document === undefined || extra !== undefined) {
+    throw new UsageError(`ask takes one document in quotes, found ${positionals.length} words`);
+  }
+  return askServer({
+    document,
+    variables: options.get('variables'),
+    idempotencyKey: options.get('idempotency-key'),
+    ...readServer(options, env),
+  });
+}
+
+function readServer(options: ReadonlyMap<string, string>, env: Env) {
+  return {
     url: readUrl(options.get('url') ?? `http://127.0.0.1:${env.PORT?.trim() || '4000'}`),
     ...readKey(options.get('key'), env),
-  });
+  };
 }
 
 function readUrl(text: string): string {

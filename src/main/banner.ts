@@ -60,17 +60,17 @@ function commands({ config, port, adminKeyFile }: BannerFacts): string[] {
   const url = `http://${reachableHost(config.host)}:${port}`;
   const key = adminKeyFile === undefined ? '$ADMIN_API_KEY' : `$(cat ${quoteWord(adminKeyFile)})`;
   const isDefault = url === DEFAULT_URL && (adminKeyFile ?? DEFAULT_KEY_FILE) === DEFAULT_KEY_FILE;
-  const curl = `  curl -s ${url}/graphql -H "Authorization: Bearer ${key}" -H 'Content-Type: application/json' -d`;
-  const webhook = `{ url: \\"http://127.0.0.1:4001/banner\\", query: \\"subscription { events { name subjectId } }\\" }`;
+  const server = isDefault ? '' : ` --url ${url} --key "${key}"`;
+  const webhook = '{ url: "http://127.0.0.1:4002/hook", query: "subscription { events { name subjectId } }" }';
   return [
     'Pull, watch, or be called (another terminal, the same folder; each command is one line):',
-    `${curl} '{"query":"{ head events(last: 5) { nodes { name position cursor } } }"}'`,
-    `  npx fanfare watch${isDefault ? '' : ` --url ${url} --key "${key}"`}`,
-    `${curl} '{"query":"mutation { webhookCreate(input: ${webhook}) { __typename ... on WebhookCreateSuccess { webhook { id } secret } ... on Refusal { code message } } }"}'`,
+    `  npx fanfare ask${server} '{ head events(last: 5) { nodes { name position cursor } } }'`,
+    `  npx fanfare watch${server}`,
+    `  npx fanfare ask${server} 'mutation { webhookCreate(input: ${webhook}) { ... on WebhookCreateSuccess { webhook { id } secret } ... on Refusal { code message } } }'`,
   ];
 }
 
-/** What `fanfare watch` takes without being told. */
+/** What the commands take without being told. */
 const DEFAULT_URL = 'http://127.0.0.1:4000';
 const DEFAULT_KEY_FILE = '.fanfare/admin-key';
 

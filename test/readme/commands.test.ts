@@ -31,18 +31,16 @@ afterAll(async () => {
 });
 
 describe('pull, watch, be called', () => {
-  const change = `ask 'mutation { productCreate(input: { sku: "TEA-`;
+  const change = `npx fanfare ask 'mutation { productCreate(input: { sku: "TEA-`;
   let watching: Terminal;
   let streaming: Terminal;
 
   test('watches over WebSocket and SSE', async () => {
-    await reader.run(command('URL='));
     watching = openTerminal();
     const [watch = '', stream = ''] = command('npx fanfare watch ').split(/^(?=curl)/m);
     watching.start(watch);
     await watching.untilPrints(/connected/);
     streaming = openTerminal();
-    await streaming.run(command('URL='));
     streaming.start(stream);
     await eventually(async () => expect(await metric('fanfare_streams')).toBe(2), { deadlineMs: 60_000 });
   });
@@ -60,14 +58,17 @@ describe('pull, watch, be called', () => {
   });
 
   test('pulls the same', async () => {
-    const { data } = JSON.parse(await reader.run(command(`ask '{ head`)));
+    const [ask = '', curl = ''] = command("npx fanfare ask '{ head").split(/^(?=curl)/m);
+    const { data } = JSON.parse(await reader.run(ask));
     const { name, position, cursor } = eventIn(await watching.untilPrints(/^\{.*TEA-1.*$/m));
     const product = { sku: 'TEA-1', price: { amount: '4.50', currency: 'EUR' } };
     expect(data).toEqual({ head: cursor, events: { nodes: [{ name, position, cursor, product }] } });
+    const again = JSON.parse(await reader.run(curl));
+    expect(again.data).toEqual({ head: cursor, events: { nodes: [{ name, position, cursor }] } });
   });
 
   test('is called back, and verifies the signature', async () => {
-    expect(await reader.run(command('ANSWER='))).toContain('"secret":"whsec_');
+    expect(await reader.run(command('ANSWER='))).toContain('"secret": "whsec_');
     await reader.untilPrints(/listening on/);
     await reader.run(command(`${change}2"`));
     const [, id, type, data = ''] = await reader.untilPrints(/^verified (\S+) (\S+) (.*)$/m);

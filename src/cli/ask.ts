@@ -1,0 +1,63 @@
+import { readFileSync } from 'node:fs';
+import { CliError, UsageError } from './arguments.ts';
+
+export interface AskCommand {
+  /** The GraphQL endpoint, http or https. */
+  readonly url: string;
+  readonly key: string;
+  /** A GraphQL document; `-` reads it from standard input. */
+  readonly document: string;
+  /** A JSON object, as text. */
+  readonly variables: string | undefined;
+  readonly idempotencyKey: string | undefined;
+}
+
+const TIMEOUT_MS = 60_000;
+
+/**
+ * Sends one query or mutation and prints the answer as JSON on standard output.
+ * @returns whether it came without errors
+ * @throws UsageError for variables that are no JSON object, CliError where there is no answer to GraphQL
+ */
+export async function askServer({ url, key, document, variables, idempotencyKey }: AskCommand): Promise<boolean> {
+  const query = document === '-' ? readFileSync(0, 'utf8') : document;
+  const response = await fetch(url, {
+    method: 'POST',
+    headers: {
+      authorization: `Bearer ${key}`,
+      'content-type': 'application/json',
+      ...(idempotencyKey === undefined ? {} : { 'idempotency-key': idempotencyKey }),
+    },
+    body: JSON.stringify({ query, variables: readVariables(variables) }),
+    signal: AbortSignal.timeout(TIMEOUT_MS),
+  }).catch((error: unknown) => {
+    throw new CliError(`${url} can't be reached: ${reasonOf(error)}; is the server running?`);
+  });
+  const answer: unknown = await response.json().catch(() => undefined);
+  if (typeof answer !== 'object' || answer === null || !('data' in answer || 'errors' in answer)) {
+    throw new CliError(`${url} answered ${response.status}, which is no answer to GraphQL; is it Fanfare?`);
+  }
+  process.stdout.write(`${JSON.stringify(answer, undefined, 2)}\n`);
+  return !('errors' in answer);
+}
+
+function readVariables(text: string | undefined): unknown {
+  if (text === undefined) return undefined;
+  const value = parseJson(text);
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value;
+  throw new UsageError(`--variables: expected a JSON object such as '{"id": "order_…"}', found ${text.slice(0, 80)}`);
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** What undici's "fetch failed" hides. */
+export function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  return error.cause instanceof Error && error.cause.message !== '' ? error.cause.message : error.message;
+}

@@ -68,8 +68,7 @@ try {
   // connections that are open still, after a failure, keep nothing alive
   process.exit(await main(process.argv.slice(2)));
 } catch (error) {
-  process.stderr.write(
-    error instanceof UsageError ? `${error.message}\n\n${USAGE}` : `bench: ${(error as Error).stack}\n`,
-  );
+  const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  process.stderr.write(error instanceof UsageError ? `${error.message}\n\n${USAGE}` : `bench: ${text}\n`);
   process.exit(error instanceof UsageError ? 2 : 1);
 }

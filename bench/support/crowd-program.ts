@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
-import { clientFrame, createFrameReader, upgradeRequest } from './frames.ts';
+import { clientFrame, createFrameReader, pongFrame, upgradeRequest } from './frames.ts';
 import { serveMethods } from './worker.ts';
 
 export interface CrowdOptions {
@@ -51,13 +51,15 @@ export function createCrowd() {
     socket.write(upgradeRequest(target));
     await readUpgrade(socket);
     const acknowledged = Promise.withResolvers<void>();
-    const reader = createFrameReader();
-    const onText = (payload: Buffer) => {
-      if (payload.includes('"next"')) receive(number, payload);
-      else if (payload.includes('connection_ack')) acknowledged.resolve();
-      else fault ??= `expected a frame with an event, found ${payload}`;
-    };
-    socket.on('data', (chunk) => reader.read(chunk, onText));
+    const reader = createFrameReader({
+      text(payload) {
+        if (payload.includes('"next"')) receive(number, payload);
+        else if (payload.includes('connection_ack')) acknowledged.resolve();
+        else fault ??= `expected a frame with an event, found ${payload}`;
+      },
+      ping: (payload) => void socket.write(pongFrame(payload)),
+    });
+    socket.on('data', (chunk) => reader.read(chunk));
     socket.on('close', () => {
       fault ??= `socket ${number} was closed`;
       complete.resolve();

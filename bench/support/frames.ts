@@ -1,5 +1,10 @@
 import { randomBytes } from 'node:crypto';
 
+/** Kinds of frames. @see RFC 6455, section 11.8 */
+const TEXT = 0x1;
+const PING = 0x9;
+const PONG = 0xa;
+
 /** The header of a WebSocket upgrade request: the protocol is `graphql-transport-ws`, no extension is offered. */
 export function upgradeRequest(url: URL): string {
   return [
@@ -16,31 +21,44 @@ export function upgradeRequest(url: URL): string {
 
 /** A text frame of a client, masked as it must be; its text has less than 64 KiB. @see RFC 6455, section 5.2 */
 export function clientFrame(text: string): Buffer {
-  const payload = Buffer.from(text);
+  return maskedFrame(TEXT, Buffer.from(text));
+}
+
+/** The answer to a ping, which a server waits for. */
+export function pongFrame(ping: Buffer): Buffer {
+  return maskedFrame(PONG, Buffer.from(ping));
+}
+
+function maskedFrame(kind: number, payload: Buffer): Buffer {
   const length =
     payload.length < 126 ? [0x80 | payload.length] : [0x80 | 126, payload.length >> 8, payload.length & 0xff];
   const mask = randomBytes(4);
   for (const [at, byte] of payload.entries()) payload[at] = byte ^ (mask[at % 4] ?? 0);
-  return Buffer.concat([Buffer.from([0x81, ...length]), mask, payload]);
+  return Buffer.concat([Buffer.from([0x80 | kind, ...length]), mask, payload]);
 }
 
-/** Cuts a server's bytes into the payloads of text frames; other frames, pings among them, are passed over. */
+/** Cuts a server's bytes into frames; others than texts and pings are passed over. */
 export interface FrameReader {
-  /** Calls `onText` for each frame that the chunk completes, with a view that holds only during the call. */
-  read(chunk: Buffer, onText: (payload: Buffer) => void): void;
+  /** Calls back for each frame that the chunk completes, with a view of its payload that holds only during the call. */
+  read(chunk: Buffer): void;
 }
 
-const TEXT = 0x1;
+export interface FrameListener {
+  text(payload: Buffer): void;
+  ping(payload: Buffer): void;
+}
 
 /** Cheaper than a whole WebSocket client: the crowd must not take longer to read than the server to write. */
-export function createFrameReader(): FrameReader {
+export function createFrameReader(listener: FrameListener): FrameReader {
   let rest: Buffer = Buffer.alloc(0);
   return {
-    read(chunk, onText) {
+    read(chunk) {
       const bytes = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
       let at = 0;
       for (let frame = readFrame(bytes, at); frame !== undefined; frame = readFrame(bytes, at)) {
-        if (((bytes[at] ?? 0) & 0xf) === TEXT) onText(bytes.subarray(frame.start, frame.end));
+        const kind = (bytes[at] ?? 0) & 0xf;
+        if (kind === TEXT) listener.text(bytes.subarray(frame.start, frame.end));
+        if (kind === PING) listener.ping(bytes.subarray(frame.start, frame.end));
         at = frame.end;
       }
       rest = bytes.subarray(at);

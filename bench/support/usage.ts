@@ -25,7 +25,7 @@ export function startUsageMeter(parts: Parts): UsageMeter {
     stop() {
       const elapsed = (performance.now() - startedAt) / 1_000;
       const after = readParts(parts);
-      const seconds = Object.keys(parts).map((name) => [name, (after[name] ?? 0) - (before[name] ?? 0)]);
+      const seconds = Object.keys(parts).map((name) => [name, usedBetween(before[name], after[name])]);
       return {
         seconds: Object.fromEntries(seconds),
         machine: (readBusySeconds() - busyBefore) / elapsed / cpus().length,
@@ -61,15 +61,22 @@ function toDuration(ms: number): string {
   return ms >= 0.1 ? `${ms.toPrecision(2)} ms` : `${(ms * 1_000).toPrecision(2)} µs`;
 }
 
-/** CPU time that processes have used so far, in seconds; 0 for those that have ended. */
-export function cpuSeconds(pids: readonly number[]): number {
-  return (
-    pids.reduce((sum, pid) => sum + threadsOf(pid).reduce((total, file) => total + readNanoseconds(file), 0), 0) / 1e9
-  );
+/** CPU time that each process has used so far, in seconds. */
+type Seconds = ReadonlyMap<number, number>;
+
+function readParts(parts: Parts): Readonly<Record<string, Seconds>> {
+  const read = (pids: readonly number[]) => new Map(pids.map((pid) => [pid, cpuSeconds(pid)]));
+  return Object.fromEntries(Object.entries(parts).map(([name, pids]) => [name, read(pids())]));
 }
 
-function readParts(parts: Parts): Readonly<Record<string, number>> {
-  return Object.fromEntries(Object.entries(parts).map(([name, pids]) => [name, cpuSeconds(pids())]));
+/** A process that has begun in between counts whole; one that has ended, such as that of an idle connection, not at all. */
+function usedBetween(before: Seconds = new Map(), after: Seconds = new Map()): number {
+  return [...after].reduce((sum, [pid, seconds]) => sum + seconds - (before.get(pid) ?? 0), 0);
+}
+
+/** 0 for a process that has ended. */
+function cpuSeconds(pid: number): number {
+  return threadsOf(pid).reduce((sum, file) => sum + readNanoseconds(file), 0) / 1e9;
 }
 
 function threadsOf(pid: number): string[] {

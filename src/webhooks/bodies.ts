@@ -5,6 +5,7 @@ import type { EngineTables } from '../database/tables.ts';
 import { fingerprint } from '../identity/principal.ts';
 import { canonicalJson } from '../runtime/canonical-json.ts';
 import type { Claim } from './claim.ts';
+import { occurrenceOf } from './occurrence.ts';
 import { principalOf, type Webhook } from './webhook.ts';
 
 /** A body under its key, of one event. */
@@ -26,15 +27,19 @@ export function bodyKey(webhook: Webhook, documentSource: string): string {
 /** The bodies that are there already. */
 export async function readBodies(
   db: Kysely<EngineTables>,
-  wanted: readonly { readonly seq: number; readonly key: string }[],
+  wanted: readonly { readonly seq: number; readonly key: string; readonly eventId: string | null }[],
 ): Promise<StoredBody[]> {
   if (wanted.length === 0) return [];
-  return db
+  const occurred = occurrenceOf(wanted.map(({ eventId }) => eventId));
+  let query = db
     .selectFrom('fanfare.body')
     .select(['seq', 'key', 'body'])
     .where('seq', 'in', [...new Set(wanted.map(({ seq }) => seq))])
-    .where('key', 'in', [...new Set(wanted.map(({ key }) => key))])
-    .execute();
+    .where('key', 'in', [...new Set(wanted.map(({ key }) => key))]);
+  if (occurred !== undefined) {
+    query = query.where('occurred_at', '>=', occurred.first).where('occurred_at', '<=', occurred.last);
+  }
+  return query.execute();
 }
 
 /** Stores bodies; where another process was faster its bytes stay, and are the ones to send: read them. */

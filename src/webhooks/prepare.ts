@@ -99,7 +99,7 @@ async function openSecrets(
 async function bodiesOf(db: Kysely<EngineTables>, drafts: readonly Draft[]): Promise<ReadonlyMap<string, string>> {
   const bodies = await readBodies(
     db,
-    drafts.map(({ claim, key }) => ({ seq: claim.seq, key })),
+    drafts.map(({ claim, key }) => ({ seq: claim.seq, key, eventId: claim.eventId })),
   );
   return new Map(bodies.map(({ seq, key, body }) => [`${seq}:${key}`, body]));
 }

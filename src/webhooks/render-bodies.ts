@@ -34,8 +34,8 @@ export async function renderBodies(deps: PrepareDeps, drafts: readonly Unrendere
   if (drafts.length === 0) return;
   const { db } = deps.engine.database;
   const progress = noProgress();
-  const seqs = drafts.map(({ claim }) => claim.seq);
-  const wanted = selectWanted(deps, { drafts, events: await readEvents(db, seqs) }, progress);
+  const claims = drafts.map(({ claim }) => claim);
+  const wanted = selectWanted(deps, { drafts, events: await readEvents(db, claims) }, progress);
   const stored = await readBodies(db, wanted.map(placeOf));
   const done = new Set(stored.map(({ seq, key }) => `${seq}:${key}`));
   const [ready, rest] = partition(wanted, (each) => done.has(nameOf(each)));
@@ -61,7 +61,7 @@ function partition<T>(all: readonly T[], holds: (each: T) => boolean): [T[], T[]
 }
 
 function placeOf({ claim, key }: Draft) {
-  return { seq: claim.seq, key };
+  return { seq: claim.seq, key, eventId: claim.eventId };
 }
 
 function nameOf({ claim, key }: Draft): string {

@@ -6,6 +6,7 @@ import type { Observe } from '../runtime/observe.ts';
 import { bodyKey } from './bodies.ts';
 import type { Claim } from './claim.ts';
 import type { ClaimResult } from './finish.ts';
+import { occurrenceOf } from './occurrence.ts';
 import { readDocuments, type WebhookDocuments, wantsEvent } from './render.ts';
 import type { Sealer } from './seal.ts';
 import type { DocumentReader } from './selection.ts';
@@ -87,19 +88,22 @@ export function selectWanted(
   }
 }
 
-/** Events by their serial numbers; those past retention are left out. */
+/** The events of claims by their serial numbers; those past retention are left out. */
 export async function readEvents(
   db: Kysely<EngineTables>,
-  seqs: readonly number[],
+  claims: readonly Claim[],
 ): Promise<ReadonlyMap<number, EventRecord>> {
-  const rows = await db
-    .selectFrom('fanfare.log as l')
-    .innerJoin('fanfare.event as e', 'e.seq', 'l.seq')
-    .selectAll('e')
-    .select('l.position')
-    .where('l.seq', 'in', seqs)
-    .execute();
-  return new Map(rows.map((row) => [row.seq, toRecord(row)]));
+  const positions = new Map(claims.map(({ seq, position }) => [seq, position]));
+  const occurred = occurrenceOf(claims.map(({ eventId }) => eventId));
+  let query = db
+    .selectFrom('fanfare.event')
+    .selectAll()
+    .where('seq', 'in', [...positions.keys()]);
+  if (occurred !== undefined) {
+    query = query.where('occurred_at', '>=', occurred.first).where('occurred_at', '<=', occurred.last);
+  }
+  const rows = await query.execute();
+  return new Map(rows.map((row) => [row.seq, toRecord({ ...row, position: positions.get(row.seq) ?? 0 })]));
 }
 
 /** The reason of a delivery that has nothing left to send. */

@@ -17,7 +17,8 @@ export interface Controls {
 }
 
 const HEARS_WITHIN_MS = 3_000;
-const MARKS = 20;
+/** Marks in vain, while it gets nothing else either. */
+const GIVE_UP_AFTER = 10;
 
 export async function openControls(
   { api, live, key, redis }: Deployment,
@@ -55,18 +56,19 @@ function idsOf({ sender, stream, bus }: Careless): Readonly<Record<string, Reado
   };
 }
 
-/** One that is connecting just then misses the mark: another is made for it. */
+/** One that is connecting just then misses the mark, and one that is behind will come to it: others are made for them. */
 async function hearMark(mark: () => Promise<string>, ids: Controls['ids']): Promise<void> {
   const deaf = new Set(Object.keys(ids()));
-  for (let made = 0; made < MARKS && deaf.size > 0; made++) {
+  const heard = () => [...deaf].reduce((sum, name) => sum + (ids()[name]?.size ?? 0), 0);
+  for (let inVain = 0; deaf.size > 0 && inVain < GIVE_UP_AFTER; ) {
+    const before = heard();
     const id = await mark();
-    await eventually(
-      () => {
-        for (const name of deaf) if (ids()[name]?.has(id)) deaf.delete(name);
-        return deaf.size === 0;
-      },
-      { deadlineMs: HEARS_WITHIN_MS },
-    ).catch(() => {}); // the next mark
+    const hasAllHeard = () => {
+      for (const name of deaf) if (ids()[name]?.has(id)) deaf.delete(name);
+      return deaf.size === 0;
+    };
+    await eventually(hasAllHeard, { deadlineMs: HEARS_WITHIN_MS }).catch(() => {}); // the next mark
+    inVain = heard() > before ? 0 : inVain + 1;
   }
   if (deaf.size > 0) throw new Error(`expected every control to listen at the end, ${[...deaf].join(' and ')} did not`);
 }

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { setTimeout as wait } from 'node:timers/promises';
 
 // A careless sender of callbacks, in a process of its own: it pulls a page, notes its end as done, then sends its events one
@@ -38,7 +38,9 @@ for (let after = existsSync(cursorFile) ? readFileSync(cursorFile, 'utf8') : fir
   const page = await pull(after);
   if (page?.pageInfo.endCursor) {
     after = page.pageInfo.endCursor;
-    writeFileSync(cursorFile, after); // before it has sent them: at most once
+    // before it has sent them: at most once
+    writeFileSync(`${cursorFile}.new`, after);
+    renameSync(`${cursorFile}.new`, cursorFile);
     await send(page);
   } else await wait(20);
 }

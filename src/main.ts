@@ -21,12 +21,26 @@ async function main(): Promise<number> {
       stopping.resolve(1);
     },
   });
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stopping.resolve(0));
+  onStopSignal(() => stopping.resolve(0));
   process.stdout.write(bannerText({ config, port: app.port, adminKey: app.adminKey, adminKeyFile: app.adminKeyFile }));
   const code = await stopping.promise;
   process.stdout.write(`stopping, in at most ${config.drainSeconds + 5} s\n`);
   await stopWithin(app, config.drainSeconds * 1_000 + 5_000);
   return code;
+}
+
+/** Ctrl-C comes twice at once under npm: from the terminal, and passed on by npm. */
+const ECHO_MS = 1_000;
+
+/** Calls `stop` at the first SIGINT or SIGTERM; a later one ends the process at once. */
+function onStopSignal(stop: () => void): void {
+  let stoppedAtMs: number | undefined;
+  const listener = () => {
+    if (stoppedAtMs !== undefined && performance.now() - stoppedAtMs > ECHO_MS) process.exit(130);
+    stoppedAtMs ??= performance.now();
+    stop();
+  };
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, listener);
 }
 
 /** A service that does not end must not keep a stopped process alive. */

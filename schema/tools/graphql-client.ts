@@ -126,7 +126,9 @@ function readAnswer({ field }: Call, { url, scopes, status, body }: HttpAnswer):
   if (error === undefined && value !== undefined) return { status: 'done', value };
   const code = error?.extensions?.code;
   if (error !== undefined && code !== undefined) return judge({ code, message: error.message }, scopes);
-  if (status >= 500) return { status: 'passing', code: `HTTP_${status}`, reason: `${url} answered ${status}` };
+  // 408: a request that stood still halfway, of a machine that slept for instance, and was not carried out
+  if (status >= 500 || status === 408)
+    return { status: 'passing', code: `HTTP_${status}`, reason: `${url} answered ${status}` };
   throw new ToolError(`${url} answered ${status}, which is no answer to GraphQL; is it Fanfare?`);
 }
 

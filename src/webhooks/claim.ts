@@ -48,6 +48,31 @@ export async function claimDeliveries({ db }: Database, limits: ClaimLimits): Pr
   return rows.map(toClaim).sort((a, b) => a.position - b.position);
 }
 
+/**
+ * Lengthens the leases of claims that nobody has claimed anew. What another statement has locked is left out: it is being
+ * finished, or taken over.
+ * @returns the ids of those that are renewed
+ */
+export async function renewClaims(
+  { db }: Database,
+  claims: readonly Claim[],
+  leaseMs: number,
+): Promise<ReadonlySet<string>> {
+  const { rows } = await sql<{ id: string }>`
+    with mine as (
+      select d.account_id, d.id
+      from unnest(${claims.map(({ accountId }) => accountId)}::text[], ${claims.map(({ id }) => id)}::text[],
+                  ${claims.map(({ generation }) => generation)}::int[]) as held (account_id, id, generation)
+      join fanfare.delivery d on d.account_id = held.account_id and d.id = held.id
+      where d.generation = held.generation and d.lease_until is not null
+      order by d.account_id, d.id for update of d skip locked
+    )
+    update fanfare.delivery d set lease_until = clock_timestamp() + ${leaseMs}::int * interval '1 ms'
+    from mine where d.account_id = mine.account_id and d.id = mine.id returning d.id
+  `.execute(db);
+  return new Set(rows.map(({ id }) => id));
+}
+
 interface ClaimRow {
   readonly account_id: string;
   readonly id: string;

@@ -7,6 +7,7 @@ import { type Claim, claimDeliveries } from './claim.ts';
 import { type Delivered, deliver } from './deliver.ts';
 import type { ClaimResult } from './finish.ts';
 import { parkWebhooks } from './health.ts';
+import { createLeases } from './leases.ts';
 import { type Prepared, prepareDeliveries, type ReadyDelivery } from './prepare.ts';
 import { createRecorder } from './recorder.ts';
 import { backfillWebhooks } from './registration.ts';
@@ -28,9 +29,11 @@ export interface WebhookWorkerDeps {
   readonly webhookCap?: number;
   /** The same for one account, in this process. @default 200 */
   readonly accountCap?: number;
-  /** Above the sender's deadline. @default 30_000 (ms) */
+  /** What a killed process held goes out again after it. Renewed while the process lives. @default 4_000 (ms) */
   readonly leaseMs?: number;
-  /** The longest that an attempt may take: one is not begun with less than this left of its lease. @default 16_000 (ms) */
+  /** The longest that a delivery is held, rendering and attempt together. Above the sender's deadline. @default 30_000 (ms) */
+  readonly holdMs?: number;
+  /** The longest that an attempt may take: one is not begun with less than this left of `holdMs`. @default 16_000 (ms) */
   readonly attemptMs?: number;
   /** The longest rest without a hint. @default 250 (ms) */
   readonly pollMs?: number;
@@ -82,7 +85,7 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
     accountCap = 200,
     random = Math.random,
   } = options;
-  const { leaseMs = 30_000, attemptMs = 16_000, pollMs = 250, drainMs = 8_000 } = options;
+  const { leaseMs = 4_000, holdMs = 30_000, attemptMs = 16_000, pollMs = 250, drainMs = 8_000 } = options;
   const { database, clock } = engine;
   const documents = createDocumentReader({ engine, schema: () => options.schema });
   const prepareDeps: PrepareDeps = { engine, documents, sealer, observe, turns: new Map() };
@@ -90,8 +93,8 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
   const wakeup = createWakeup();
   const giveUp = new AbortController();
   const underWay = new Set<Promise<void>>();
-  /** Claims that are being prepared or attempted. */
-  const held = new Set<Claim>();
+  /** Of claims that are being prepared or attempted. */
+  const leases = createLeases({ database, clock, observe, leaseMs, holdMs, attemptMs });
   let failure: { readonly error: unknown } | undefined;
   let reviewedAtMs = Number.NEGATIVE_INFINITY;
   let hasResealed = false;
@@ -106,13 +109,13 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
     throwFailure();
     await review();
     const looked = await backfillWebhooks(database.db, { limit: BACKFILL_POSITIONS });
-    const limit = maxInFlight - held.size;
+    const limit = maxInFlight - leases.size;
     if (limit <= 0) return { looked: 0, claimed: 0, limit }; // the end of an attempt wakes the loop
     const claimedAtMs = performance.now();
     const reserved = Math.floor(maxInFlight / 4);
-    const busy = countByAccount(held);
+    const busy = leases.byAccount();
     const claims = await claimDeliveries(database, { limit, reserved, leaseMs, webhookCap, accountCap, busy });
-    if (claims.length > 0) begin(claims, claimedAtMs + leaseMs - attemptMs);
+    if (claims.length > 0) begin(claims, claimedAtMs);
     return { looked, claimed: claims.length, limit };
   }
 
@@ -133,28 +136,27 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
   }
 
   /** Not awaited by the loop: a document that is slow to render holds up no other claims. */
-  function begin(claims: readonly Claim[], startBeforeMs: number): void {
-    for (const claim of claims) held.add(claim);
-    track(prepare(claims, startBeforeMs));
+  function begin(claims: readonly Claim[], claimedAtMs: number): void {
+    leases.hold(claims, claimedAtMs);
+    track(prepare(claims));
   }
 
-  async function prepare(claims: readonly Claim[], startBeforeMs: number): Promise<void> {
+  async function prepare(claims: readonly Claim[]): Promise<void> {
     const left = new Set(claims);
-    // a process that was frozen since its claim must not send beside the next owner
-    const isLate = () => performance.now() > startBeforeMs || giveUp.signal.aborted;
+    const isLate = () => giveUp.signal.aborted || [...left].every(leases.isLate);
     try {
       await prepareDeliveries(prepareDeps, claims, { isLate, take });
     } catch (error) {
       failure = { error };
       await recordAll([...left].map((claim) => ({ claim, status: 'released' })));
     } finally {
-      for (const claim of left) held.delete(claim);
+      for (const claim of left) leases.drop(claim);
     }
 
     async function take({ ready, ended, parked }: Prepared): Promise<void> {
       for (const each of ready) {
         left.delete(each.claim);
-        start(each, isLate);
+        start(each);
       }
       // before its claims are handed back, so that they are not claimed again
       await park(parked);
@@ -179,12 +181,11 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
 
   async function recordAll(results: readonly ClaimResult[]): Promise<void> {
     await Promise.all(results.map((result) => recorder.record({ result, gone: false })));
-    for (const { claim } of results) held.delete(claim);
+    for (const { claim } of results) leases.drop(claim);
   }
 
-  function start(ready: ReadyDelivery, isLate: () => boolean): void {
-    const attempt = attemptOnce(ready, isLate).finally(() => held.delete(ready.claim));
-    track(attempt);
+  function start(ready: ReadyDelivery): void {
+    track(attemptOnce(ready).finally(() => leases.drop(ready.claim)));
   }
 
   function track(work: Promise<void>): void {
@@ -205,8 +206,10 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
     }, GATHER_MS);
   }
 
-  async function attemptOnce(ready: ReadyDelivery, isLate: () => boolean): Promise<void> {
-    const delivered: Delivered = isLate()
+  async function attemptOnce(ready: ReadyDelivery): Promise<void> {
+    // a process that was frozen since its claim must not send beside the next owner
+    const isLate = giveUp.signal.aborted || leases.isLate(ready.claim);
+    const delivered: Delivered = isLate
       ? { result: { claim: ready.claim, status: 'released' }, gone: false }
       : await deliver({ engine, sender: options.sender, random }, ready, giveUp.signal);
     await recorder.record(delivered);
@@ -231,10 +234,4 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
   }
 
   return { runOnce, settled, wake: () => wakeup.wake(), run };
-}
-
-function countByAccount(claims: Iterable<Claim>): ReadonlyMap<string, number> {
-  const counts = new Map<string, number>();
-  for (const { accountId } of claims) counts.set(accountId, (counts.get(accountId) ?? 0) + 1);
-  return counts;
 }

@@ -35,6 +35,7 @@ function client(options: Partial<ClientOptions> = {}) {
 describe('a call', () => {
   test.each<[string, Behaviour, string]>([
     ['a reset connection', { kind: 'reset' }, "can't be reached"],
+    ['a request that stood still halfway', { status: 408, body: '' }, 'answered 408'],
     ['a proxy that finds no server', { status: 502, body: '<html>bad gateway</html>' }, 'answered 502'],
     ...['UNAVAILABLE', 'TIMEOUT', 'RATE_LIMITED', 'INTERNAL'].map((code): [string, Behaviour, string] => [
       code,

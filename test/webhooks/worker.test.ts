@@ -198,7 +198,7 @@ describe('workers', () => {
   it('hand back at once what is ready too late', async () => {
     const { received } = await hook('/late');
     await write(1);
-    const worker = engine.createWorker({ leaseMs: 30_000, attemptMs: 30_001 });
+    const worker = engine.createWorker({ holdMs: 30_000, attemptMs: 30_001 });
     await worker.runOnce();
     await worker.settled();
     expect(received()).toHaveLength(0);

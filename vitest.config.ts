@@ -1,6 +1,33 @@
 import { configDefaults, defineConfig } from 'vitest/config';
+import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
 const isLong = Boolean(process.env.FANFARE_LONG);
+
+/** Files that take long, the longest first: begun last, one of them would run alone at the end. */
+const LONG_FILES = [
+  ...[
+    'kill/',
+    'tools/',
+    'readme/',
+    'examples/',
+    'refusals',
+    'cli',
+    'log/retention',
+    'live/handover',
+    'http/idempotency',
+  ],
+  ...['log/sequencer-faults', 'support-servers', 'journey', 'webhooks/worker', 'live/revocation', 'live/bus-faults'],
+];
+
+class LongestFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const rank = ({ moduleId }: TestSpecification) => {
+      const at = LONG_FILES.findIndex((name) => moduleId.includes(`/test/${name}`));
+      return at < 0 ? LONG_FILES.length : at;
+    };
+    return files.toSorted((a, b) => rank(a) - rank(b));
+  }
+}
 
 export default defineConfig({
   // As Node resolves packages: the default, "development", gives a second copy of graphql beside the one that Pothos got.
@@ -13,9 +40,11 @@ export default defineConfig({
     setupFiles: ['test/support/leak-guard.ts'],
     pool: 'forks',
     // Each may hold a PGlite (up to 700 MB); they wait more than they compute.
-    maxWorkers: 3,
-    testTimeout: isLong ? 600_000 : 30_000,
-    hookTimeout: 60_000,
-    teardownTimeout: 30_000,
+    maxWorkers: 4,
+    sequence: { sequencer: LongestFirst },
+    // Longer than `eventually` waits, so that a test that fails says what it waited for.
+    testTimeout: isLong ? 600_000 : 120_000,
+    hookTimeout: 120_000,
+    teardownTimeout: 60_000,
   },
 });

@@ -10,6 +10,7 @@ import { readConfig } from '../src/config.ts';
 import { makeKey, parseKey } from '../src/identity/key-format.ts';
 import { bannerText } from '../src/main/banner.ts';
 import { type Backend, startApp, type TestApp } from './support/app.ts';
+import { childEnv } from './support/child-env.ts';
 import { eventually } from './support/eventually.ts';
 import { startFanfare } from './support/fanfare-process.ts';
 
@@ -271,7 +272,7 @@ function config(env: Record<string, string>) {
 }
 
 function start(args: readonly string[], env: Readonly<Record<string, string>>) {
-  const child = spawn(process.execPath, [BIN, ...args], { env: { PATH: process.env.PATH, ...env } });
+  const child = spawn(process.execPath, [BIN, ...args], { env: { ...childEnv(), ...env } });
   const output = collect(child);
   const code = once(child, 'close').then(([ended]) => ended as number | null); // what 'close' gives
   onTestFinished(async () => {
@@ -301,7 +302,7 @@ function collect(child: ChildProcess) {
 
 async function printed(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<string> {
   const child = spawn(process.execPath, [BIN, ...args], {
-    env: { PATH: process.env.PATH, ...env },
+    env: { ...childEnv(), ...env },
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   const [out] = await Promise.all([text(child.stdout), once(child, 'close')]);

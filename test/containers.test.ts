@@ -6,6 +6,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterEach, expect, inject, it } from 'vitest';
+import { childEnv } from './support/child-env.ts';
 import { createEmbeddedFolder } from './support/database.ts';
 import { eventually } from './support/eventually.ts';
 
@@ -54,7 +55,7 @@ async function startServer(app: string): Promise<number> {
   const { dataDir } = await createEmbeddedFolder();
   const child = spawn(process.execPath, jsonOf('CMD').slice(1), {
     cwd: app,
-    env: { PATH: process.env.PATH ?? '', DATA_DIR: dataDir, HOST: '0.0.0.0', PORT: '0' },
+    env: { ...childEnv(), DATA_DIR: dataDir, HOST: '0.0.0.0', PORT: '0' },
   });
   const exited = once(child, 'close');
   stop = async () => {

@@ -52,7 +52,7 @@ describe('the lock', () => {
       await winners[0]?.kill();
       racers = racers.filter((starter) => starter !== winners[0]);
     }
-  }, 30_000);
+  });
 
   test('lets one of 20 racing starters into a folder that is not there yet, ten times', async () => {
     const racers = startMany(20);
@@ -62,7 +62,7 @@ describe('the lock', () => {
       expect(answers.filter((text) => text.startsWith('held'))).toHaveLength(1);
       for (const starter of racers) starter.tell('close');
     }
-  }, 30_000);
+  });
 
   test('control: a pid file that is checked, then taken, lets them all in', async () => {
     writeFileSync(join(scratch, 'pid'), '999999999');
@@ -71,7 +71,7 @@ describe('the lock', () => {
     expect(checks).toEqual(Array(5).fill('checked'));
     const answers = await Promise.all(racers.map((starter) => starter.ask('take')));
     expect(answers.filter((text) => text.startsWith('held'))).toHaveLength(5);
-  }, 15_000);
+  });
 
   test('names the live owner, the folder and what to do', async () => {
     const owner = start();

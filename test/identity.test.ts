@@ -142,7 +142,7 @@ describe.each(BACKENDS)('accounts and keys on %s', (backend) => {
     const key = await createKey({});
     expect(await post(key, { query: '{ viewer { id } }' })).toEqual({ data: { viewer: { id: key.id } } });
     await app.post('mutation ($id: ID!) { apiKeyRevoke(id: $id) { __typename } }', { id: key.id });
-    const expired = await createKey({ expiresAt: new Date(Date.now() + 1_000).toISOString() });
+    const expired = await createKey({ expiresAt: new Date(Date.now() + 2_000).toISOString() });
     await eventually(async () => {
       expect((await post(expired, { query: '{ viewer { id } }' })).errors?.[0]?.extensions.code).toBe(
         'UNAUTHENTICATED',

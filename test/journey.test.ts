@@ -1,10 +1,8 @@
 import { execFile } from 'node:child_process';
-import { mkdtemp } from 'node:fs/promises';
-import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { describe, expect, inject, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { makeKey } from '../src/identity/key-format.ts';
-import { createTestDatabase } from './support/database.ts';
+import { createEmbeddedFolder, createTestDatabase } from './support/database.ts';
 import { type FanfareProcess, startFanfare } from './support/fanfare-process.ts';
 import { buySomething, expectEqualEverywhere, listenEverywhere, type Server } from './support/journey.ts';
 import { redisUrl } from './support/redis.ts';
@@ -14,11 +12,12 @@ const run = promisify(execFile);
 describe('an order that is placed, paid and shipped is the same on each channel', () => {
   it('embedded', async () => {
     const key = makeKey();
-    const dataDir = await mkdtemp(join(inject('run').scratchDir, 'journey-'));
+    const { dataDir, remove } = await createEmbeddedFolder();
     const process = await startFanfare({ DATA_DIR: dataDir, ADMIN_API_KEY: key });
     await makeJourney({ ...process, key });
     expect(await process.stop()).toBe(0);
-  }, 120_000);
+    await remove();
+  });
 
   it('on Postgres and Redis, with three processes, and again by SQL from another program', async () => {
     const key = makeKey();
@@ -37,7 +36,7 @@ describe('an order that is placed, paid and shipped is the same on each channel'
     await journeyBySql(server, { databaseUrl: database.url, productId });
     for (const process of processes) expect(await process.stop()).toBe(0);
     await database.drop();
-  }, 120_000);
+  });
 });
 
 async function makeJourney(server: Server): Promise<{ readonly productId: string }> {

@@ -3,7 +3,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, inject, it } from 'vitest';
 import { makeKey } from '../src/identity/key-format.ts';
-import { createTestDatabase } from './support/database.ts';
+import { createEmbeddedFolder, createTestDatabase } from './support/database.ts';
 import { startFanfare, startRefused } from './support/fanfare-process.ts';
 import { redisUrl } from './support/redis.ts';
 
@@ -76,15 +76,18 @@ describe('a start that can not succeed says what to do', () => {
     await new Promise((resolve) => other.once('listening', resolve));
     const address = other.address();
     const port = typeof address === 'object' && address !== null ? String(address.port) : '';
-    await expectRefusal({ DATA_DIR: await folder(), PORT: port }, new RegExp(`port ${port} .* in use.*PORT`));
+    const { dataDir, remove } = await createEmbeddedFolder();
+    await expectRefusal({ DATA_DIR: dataDir, PORT: port }, new RegExp(`port ${port} .* in use.*PORT`));
+    await remove();
     await new Promise((resolve) => other.close(resolve));
   });
 
   it('for a data folder that another process holds', async () => {
-    const dataDir = await folder();
+    const { dataDir, remove } = await createEmbeddedFolder();
     const holder = await startFanfare({ DATA_DIR: dataDir });
     await expectRefusal({ DATA_DIR: dataDir }, /another process \(pid \d+\).*DATA_DIR/);
     expect(await holder.stop()).toBe(0);
+    await remove();
   });
 
   it('for a data folder that is a file', async () => {

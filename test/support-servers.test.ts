@@ -38,7 +38,7 @@ describe('a test database', () => {
     const forgotten = new pg.Client({ connectionString: database.url });
     forgotten.on('error', () => {}); // the drop ends it
     await forgotten.connect();
-    await expect(database.drop()).rejects.toThrow('1 left');
+    await expect(database.drop({ deadlineMs: 300 })).rejects.toThrow('1 left');
     await expect(withClient(database.url, installationId)).rejects.toMatchObject({ code: '3D000' });
   });
 

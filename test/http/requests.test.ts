@@ -85,7 +85,8 @@ describe('a body', () => {
       },
     });
     expect(await send({ body: endless })).toMatchObject({ status: 413, code: 'BAD_INPUT' });
-    expect(sent).toBeLessThan(200);
+    // of 10,000: what the kernel holds for the connection, and what was on its way until the answer was seen
+    expect(sent).toBeLessThan(1_000);
     await alive();
   });
 

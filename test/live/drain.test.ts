@@ -8,7 +8,7 @@ import { startSecondApp } from '../support/second-app.ts';
 import { toyMigrations } from '../support/toy-domain.ts';
 
 const SOCKETS = 200;
-const DRAIN_SECONDS = 3;
+const DRAIN_SECONDS = 2;
 const { domain } = createProbeDomain();
 
 let staying: TestApp;
@@ -70,6 +70,7 @@ it('a process stops in time though clients neither read nor close', async () => 
   await idle.text();
   const before = performance.now();
   await leaving.stop();
-  expect(performance.now() - before).toBeLessThan(3_000);
+  // in its second and a little; the rest is for a busy machine: nobody else would end them
+  expect(performance.now() - before).toBeLessThan(20_000);
   sse.end();
 });

@@ -161,7 +161,7 @@ describe.each(BACKENDS)('transact on %s', (kind) => {
     await expect(change(() => use(log.database))).rejects.toThrow(
       'another database handle was used inside a transaction',
     );
-    expect(performance.now() - started).toBeLessThan(5_000);
+    expect(performance.now() - started).toBeLessThan(20_000);
     await use(log.database);
   });
 });
@@ -177,15 +177,20 @@ describe('transact on Postgres', () => {
 
   it('survives a deadlock: both changes are made, one of them again', async () => {
     const met = [Promise.withResolvers<void>(), Promise.withResolvers<void>()] as const;
+    const winnerIsDone = Promise.withResolvers<void>();
     let runs = 0;
-    const change = (mine: 0 | 1) =>
-      log.transact(authorOf(accountId), async (tx) => {
+    const change = async (mine: 0 | 1) => {
+      await log.transact(authorOf(accountId), async (tx) => {
         runs += 1;
+        // the loser's second try could be quick enough to take its first row before the winner has got it
+        if (runs > 2) await winnerIsDone.promise;
         await tx.emit(noteWritten, { subjectId: `dead_${mine}`, payload: written('') });
         met[mine].resolve();
         await met[mine === 0 ? 1 : 0].promise;
         await tx.emit(noteWritten, { subjectId: `dead_${mine === 0 ? 1 : 0}`, payload: written('') });
       });
+      winnerIsDone.resolve();
+    };
     await Promise.all([change(0), change(1)]);
     expect(runs).toBe(3);
     await stampAll(log.database);

@@ -8,7 +8,7 @@ describe.each(['postgres', 'pglite'] as const)('a change with an idempotency key
   let store: ReturnType<typeof createStoreClient>;
 
   beforeAll(async () => {
-    engine = await openTestEngine({ kind, domain });
+    engine = await openTestEngine({ kind, domain, maxConnections: 60 });
     store = createStoreClient(engine);
   });
   afterAll(() => engine.close());

@@ -13,7 +13,7 @@ describe('buyers at the same time', () => {
   let store: ReturnType<typeof createStoreClient>;
 
   beforeAll(async () => {
-    engine = await openTestEngine({ kind: 'postgres', domain });
+    engine = await openTestEngine({ kind: 'postgres', domain, maxConnections: 60 });
     store = createStoreClient(engine);
   });
   afterAll(() => engine.close());
@@ -86,15 +86,18 @@ describe('buyers at the same time', () => {
     const ids = [await store.createProduct(), await store.createProduct()];
     let attempts = 0;
     const bothHoldOne = Promise.withResolvers<void>();
+    const winnerIsDone = Promise.withResolvers<void>();
     const lockAll = (order: readonly string[]) =>
       transact(async (tx) => {
         const attempt = ++attempts;
+        // the loser's second try could be quick enough to take its first row before the winner has got it
+        if (attempt > 2) await winnerIsDone.promise;
         for (const id of order) {
           await tx.lockRow('products', id);
           if (attempt === 2) bothHoldOne.resolve();
           await bothHoldOne.promise;
         }
-      });
+      }).then(() => winnerIsDone.resolve());
     await Promise.all([lockAll(ids), lockAll(ids.toReversed())]);
     expect(attempts).toBe(3);
   });

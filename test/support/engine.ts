@@ -49,13 +49,20 @@ export interface TestEngine {
 export interface TestEngineOptions {
   readonly kind: Database['kind'];
   readonly domain: Domain;
+  /** Of changes at the same time: one that waits 5 s for a connection fails. Postgres only. @default 10 */
+  readonly maxConnections?: number;
   /** Makes tables that the template lacks: the toy domain's. */
   readonly prepare?: (database: Database) => Promise<void>;
 }
 
 /** A domain on a fresh database of its own. */
-export async function openTestEngine({ kind, domain, prepare }: TestEngineOptions): Promise<TestEngine> {
-  const { database, drop } = kind === 'postgres' ? await openPostgres() : await openEmbedded();
+export async function openTestEngine({
+  kind,
+  domain,
+  maxConnections,
+  prepare,
+}: TestEngineOptions): Promise<TestEngine> {
+  const { database, drop } = kind === 'postgres' ? await openPostgres(maxConnections) : await openEmbedded();
   await prepare?.(database);
   const engine = await createTestEngine(database, domain);
   return {
@@ -72,9 +79,9 @@ interface OpenDatabase {
   drop(): Promise<void>;
 }
 
-async function openPostgres(): Promise<OpenDatabase> {
+async function openPostgres(maxConnections = 10): Promise<OpenDatabase> {
   const test = await createTestDatabase();
-  return { database: await connectPostgres({ url: test.url }), drop: test.drop };
+  return { database: await connectPostgres({ url: test.url, maxConnections }), drop: test.drop };
 }
 
 async function openEmbedded(): Promise<OpenDatabase> {

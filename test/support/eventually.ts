@@ -2,7 +2,7 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { inspect } from 'node:util';
 
 export interface EventuallyOptions {
-  /** @default 10_000 (ms) */
+  /** Generous, since a busy machine must not fail what is sound. @default 30_000 (ms) */
   readonly deadlineMs?: number;
   /** @default 10 (ms) */
   readonly everyMs?: number;
@@ -16,7 +16,7 @@ export interface EventuallyOptions {
  */
 export async function eventually<T>(
   check: () => T | Promise<T>,
-  { deadlineMs = 10_000, everyMs = 10, describe = check.toString() }: EventuallyOptions = {},
+  { deadlineMs = 30_000, everyMs = 10, describe = check.toString() }: EventuallyOptions = {},
 ): Promise<Exclude<T, false>> {
   const deadline = performance.now() + deadlineMs;
   let last: unknown = new Error('the check never answered');

@@ -4,6 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { inject } from 'vitest';
+import { childEnv } from './child-env.ts';
 import { eventually } from './eventually.ts';
 
 /** A server in a process of its own, started as `npm start` does. */
@@ -62,7 +63,7 @@ export async function spawnFanfare(env: Readonly<Record<string, string>>) {
   const cwd = await mkdtemp(join(inject('run').scratchDir, 'process-'));
   const child = spawn(process.execPath, [MAIN], {
     cwd,
-    env: { PATH: process.env.PATH ?? '', PORT: '0', LOG_LEVEL: 'error', ...env },
+    env: { ...childEnv(), PORT: '0', LOG_LEVEL: 'error', ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const chunks: string[] = [];

@@ -3,6 +3,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { TestProject } from 'vitest/node';
 import { ensureServerPrograms } from './binaries.ts';
+import { chooseScratchParent } from './memory-folder.ts';
 import { urlOfDatabase, withClient } from './postgres-client.ts';
 import { startPostgres } from './postgres-server.ts';
 import { prepareEmbeddedDatabase, prepareTestDatabase } from './prepare-database.ts';
@@ -34,7 +35,10 @@ declare module 'vitest' {
 export async function setup(project: TestProject): Promise<() => Promise<void>> {
   const given = { databaseUrl: process.env.TEST_DATABASE_URL, redisUrl: process.env.TEST_REDIS_URL };
   await ensureServerPrograms({ postgres: !given.databaseUrl, redis: !given.redisUrl });
-  const scratch = await openScratch();
+  // the long tests write more than memory may hold
+  const scratch = await openScratch(process.env.FANFARE_LONG ? undefined : chooseScratchParent());
+  // of the workers, which are started after this, and of their children: they load the same modules a hundred times
+  process.env.NODE_COMPILE_CACHE = join(scratch.dir, 'compile-cache');
   try {
     const run = await prepare(scratch.dir, given);
     const shared = processesIn(scratch.dir);

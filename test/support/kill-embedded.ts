@@ -55,7 +55,9 @@ interface Load {
 
 async function killUnderLoad({ env, key, ledger }: Load, afterMs: number): Promise<void> {
   const server = await startFanfare(env);
-  const killed = wait(afterMs).then(() => server.kill());
+  const before = ledger.length;
+  const isWorking = eventually(() => ledger.length > before, { describe: 'an acknowledged change' });
+  const killed = Promise.all([wait(afterMs), isWorking]).finally(() => server.kill());
   await Promise.all(Array.from({ length: WRITERS }, () => writeUntilGone(server, key, ledger)));
   await killed;
 }

@@ -16,7 +16,7 @@ afterAll(async () => {
     const open = watched();
     if (open.length > before) throw new Error(`still open: ${open.join(', ')} (${before} of these when it began)`);
   };
-  await eventually(check, { deadlineMs: 3_000, describe: 'this file to close its listeners, sockets and processes' });
+  await eventually(check, { deadlineMs: 15_000, describe: 'this file to close its listeners, sockets and processes' });
 });
 
 function watched(): readonly string[] {

@@ -37,6 +37,13 @@ export async function settledHead(app: Pick<TestApp, 'post'>, cursor: string): P
   return Number(answer.data.events.nodes[0].position);
 }
 
+/** Waits until an app that alone stamps the events of its one account, none of them parked, has published those up to `head`. */
+export async function untilPublished({ observations }: Pick<TestApp, 'observations'>, head: number): Promise<void> {
+  const published = () =>
+    observations.reduce((sum, { name, events }) => (name === 'relay.batch' ? sum + Number(events) : sum), 0);
+  await eventually(() => published() >= head, { describe: `${head} events to be published` });
+}
+
 /**
  * Attaches subscribers at cursors of all kinds while writers are at full speed; each must get exactly what lies behind its
  * cursor: of an earlier event, the head, or a change's own that may not be stamped yet.

@@ -13,10 +13,20 @@ export interface NaiveWatch {
 
 const SHARDS = 16;
 
-/** @param redisUrl by which it listens @default the app's own */
-export async function openNaiveWatch(app: TestApp, redisUrl = app.env.REDIS_URL ?? ''): Promise<NaiveWatch> {
+export interface NaiveWatchOptions {
+  /** By which it listens. @default the app's own */
+  readonly redisUrl?: string;
+  /** What happens between its look at the log and its subscription to the bus. */
+  readonly beforeListening?: () => Promise<void>;
+}
+
+export async function openNaiveWatch(
+  app: TestApp,
+  { redisUrl = app.env.REDIS_URL ?? '', beforeListening = async () => {} }: NaiveWatchOptions = {},
+): Promise<NaiveWatch> {
   const answer = await app.post('{ events(last: 1) { nodes { position } } }');
   const from = Number(answer.data.events.nodes[0]?.position ?? 0);
+  await beforeListening();
   const bus = await connectRedisBus({ url: redisUrl, prefix: await channelPrefix(app), observe: observeNothing });
   const seen = new Set<number>();
   const listener = {

@@ -22,10 +22,7 @@ export function watchPositions(client: Client, after: string | undefined, query 
     positions,
     async expectSuffix(from, head) {
       const describe = `all of ${from + 1} to ${head}`;
-      await eventually(() => collected.error !== undefined || (positions().at(-1) ?? from) >= head, {
-        describe,
-        deadlineMs: 20_000,
-      });
+      await eventually(() => collected.error !== undefined || (positions().at(-1) ?? from) >= head, { describe });
       expect(collected.error).toBeUndefined();
       expect(positions()).toEqual(Array.from({ length: head - from }, (_, at) => from + 1 + at));
     },

@@ -76,7 +76,7 @@ function settings({ dir, durable }: { dir: string; durable: boolean }): string {
   return `
 listen_addresses = '127.0.0.1'
 unix_socket_directories = '${dir}'
-max_connections = 200
+max_connections = 400
 shared_buffers = 64MB
 dynamic_shared_memory_type = mmap
 logging_collector = off

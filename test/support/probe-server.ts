@@ -1,6 +1,7 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { inject } from 'vitest';
+import { childEnv } from './child-env.ts';
 
 export interface ProbeServer {
   readonly url: string;
@@ -15,7 +16,7 @@ export interface ProbeServer {
 /** Starts `probe-process.ts` on existing data, in the run's folder, so that it can't outlive the run. */
 export async function startProbeServer(env: Readonly<Record<string, string>>): Promise<ProbeServer> {
   const child: ChildProcess = fork(new URL('probe-process.ts', import.meta.url), {
-    env: { PATH: '', ...env, PORT: '0' },
+    env: { ...childEnv(), ...env, PORT: '0' },
     execArgv: [],
     cwd: inject('run').scratchDir,
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],

@@ -42,7 +42,7 @@ export interface Receiver {
   readonly requests: readonly ReceivedRequest[];
   /** How many connections were ever accepted: none, where an address was refused before connecting. */
   readonly connectionCount: number;
-  /** The oldest matching request that no `next` gave yet; waits for it at most 10 s. */
+  /** The oldest matching request that no `next` gave yet; waits for it, as `eventually` does. */
   next(matches?: (request: ReceivedRequest) => boolean): Promise<ReceivedRequest>;
   /** How to behave at this path from now on (`*`: at every path without its own). @default answers 200 */
   always(path: string, behaviour: Behaviour): void;

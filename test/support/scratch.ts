@@ -16,9 +16,11 @@ export interface Scratch {
 /**
  * Makes the folder, and a keeper beside it: a shell in its own session, reading a pipe that only this process holds open.
  * When this process is gone, whatever ended it (`kill -9` included), the keeper does what `close()` does.
+ *
+ * @param parent in which it is made @default the system's folder for temporary files
  */
-export async function openScratch(): Promise<Scratch> {
-  const dir = await realpath(await mkdtemp(join(tmpdir(), 'fanfare-test-')));
+export async function openScratch(parent = tmpdir()): Promise<Scratch> {
+  const dir = await realpath(await mkdtemp(join(parent, 'fanfare-test-')));
   const keeper = spawn('/bin/sh', ['-c', KEEPER, 'fanfare-test-keeper', dir], {
     cwd: '/',
     detached: true,

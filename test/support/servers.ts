@@ -38,8 +38,8 @@ export interface ServerSpec {
   readonly stopSignal: NodeJS.Signals;
 }
 
-const START_DEADLINE_MS = 30_000;
-const STOP_DEADLINE_MS = 10_000;
+const START_DEADLINE_MS = 60_000;
+const STOP_DEADLINE_MS = 30_000;
 const PORT_ATTEMPTS = 5;
 
 /** Starts the server on a free port; another program that takes the port in between costs another attempt. */

@@ -45,7 +45,7 @@ export async function openTcpProxy(target: { readonly host?: string; readonly po
   const cut = async () => {
     const closed = server.listening ? new Promise((resolve) => server.close(resolve)) : undefined;
     for (const { near, far } of pairs) {
-      near.resetAndDestroy();
+      reset(near);
       far.destroy();
     }
     isStalled = false;
@@ -77,12 +77,18 @@ function tie(pair: Pair, forget: () => void): void {
   release(pair);
   for (const [from, to] of directions(pair)) {
     from.setNoDelay(true);
-    from.on('error', () => to.resetAndDestroy());
+    from.on('error', () => reset(to));
     from.on('close', () => {
       to.destroySoon(); // after what it still has to write
       if (to.closed) forget();
     });
   }
+}
+
+/** Node can't reset a socket in the middle of its orderly end: it fails with EINVAL, and never closes that socket. */
+function reset(socket: Socket): void {
+  if (socket.writableEnded) socket.destroy();
+  else socket.resetAndDestroy();
 }
 
 function release(pair: Pair): void {

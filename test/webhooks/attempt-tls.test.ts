@@ -13,7 +13,7 @@ describe('over TLS', () => {
 
   async function sendOverTls(certificate: { cert: string; key: string }, options: Partial<SenderOptions> = {}) {
     const receiver = track(await openRawReceiver((socket) => socket.write(OK), { tls: certificate }));
-    const sender = await openSender({ answer: ['127.0.0.1'], deadlineMs: 5_000, ca: certificate.cert, ...options });
+    const sender = await openSender({ answer: ['127.0.0.1'], ca: certificate.cert, ...options });
     const outcome = await sender.send({ url: `https://hooks.example.com:${receiver.port}/`, headers: {}, body: '{}' });
     return { outcome, received: receiver.received() };
   }
@@ -53,7 +53,7 @@ describe('over TLS', () => {
     const receiver = track(
       await openRawReceiver((socket) => socket.write(OK), { onConnect: (socket) => socket.write(OK) }),
     );
-    const sender = await openSender({ deadlineMs: 5_000 });
+    const sender = await openSender();
     const outcome = await sender.send({ url: `https://127.0.0.1:${receiver.port}/`, headers: {}, body: '{}' });
     expect(outcome).toMatchObject({ kind: 'failed', errorClass: 'TLS' });
     expect(receiver.received()).not.toContain('POST');
@@ -64,7 +64,7 @@ describe('over TLS', () => {
     const sender = await openSender({ deadlineMs: 60_000, connectTimeoutMs: 200 });
     const outcome = await sender.send({ url: `https://127.0.0.1:${receiver.port}/`, headers: {}, body: '{}' });
     expect(outcome).toMatchObject({ kind: 'failed', errorClass: 'TLS' });
-    expect(outcome.durationMs).toBeLessThan(1_200);
+    expect(outcome.durationMs).toBeLessThan(30_000); // not by the deadline
     await eventually(() => receiver.connections[0]?.destroyed === true);
   });
 
@@ -108,7 +108,7 @@ describe('through a proxy', () => {
       onward.on('error', () => socket.destroy());
       socket.on('close', () => onward.destroy());
     });
-    const sender = await openSender({ proxy: proxy.url, ca: tls.cert, answer: ['127.0.0.1'], deadlineMs: 5_000 });
+    const sender = await openSender({ proxy: proxy.url, ca: tls.cert, answer: ['127.0.0.1'] });
     const outcome = await sender.send({ url: 'https://hooks.example.com/hook', headers: {}, body: '{}' });
     expect(outcome).toMatchObject({ kind: 'succeeded', responseBody: 'ok', remoteAddress: undefined });
     expect(proxy.targets).toEqual(['hooks.example.com:443']);
@@ -124,7 +124,7 @@ describe('through a proxy', () => {
     const silent = await openProxy(() => {});
     const classes = await Promise.all(
       [refusing.url, hangingUp.url, 'http://127.0.0.1:1', silent.url].map(async (proxy) => {
-        const sender = await openSender({ proxy, answer: ['127.0.0.1'], connectTimeoutMs: 1_000, deadlineMs: 3_000 });
+        const sender = await openSender({ proxy, answer: ['127.0.0.1'], connectTimeoutMs: 1_000 });
         const outcome = await sender.send({ url: 'https://hooks.example.com/hook', headers: {}, body: '{}' });
         return outcome.kind === 'failed' ? outcome.errorClass : outcome.kind;
       }),

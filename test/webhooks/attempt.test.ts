@@ -64,7 +64,7 @@ describe('an attempt', () => {
         if (waiting.length === 10) for (const each of waiting) each.write(OK);
       }),
     );
-    const sender = await openSender({ deadlineMs: 5_000 });
+    const sender = await openSender();
     const request = { url: `http://127.0.0.1:${receiver.port}/`, headers: {}, body: '{}' };
     const outcomes = await Promise.all(Array.from({ length: 10 }, () => sender.send(request)));
     expect(outcomes.every((outcome) => outcome.kind === 'succeeded')).toBe(true);
@@ -148,7 +148,7 @@ describe('a connection that', () => {
     expect(await gone.send(request('https://a.example.com/'))).toMatchObject({ kind: 'failed', errorClass: 'DNS' });
     const broken = await openSender({ answer: 'serverFailure' });
     expect(await broken.send(request('https://a.example.com/'))).toMatchObject({ kind: 'failed', errorClass: 'DNS' });
-    const silent = await openSender({ answer: 'nothing' });
+    const silent = await openSender({ answer: 'nothing', deadlineMs: 300 });
     expect(await silent.send(request('https://a.example.com/'))).toMatchObject({
       kind: 'failed',
       errorClass: 'TIMEOUT',
@@ -185,7 +185,7 @@ describe('a connection that', () => {
 
   it('means localhost reaches whichever loopback listens', async () => {
     const receiver = track(await openRawReceiver((socket) => socket.write(OK), { host: '::1' }));
-    const sender = await openSender({ allowCidrs: ['127.0.0.0/8', '::1/128'], deadlineMs: 5_000 });
+    const sender = await openSender({ allowCidrs: ['127.0.0.0/8', '::1/128'] });
     expect(await sender.send(request(`http://localhost:${receiver.port}/`))).toMatchObject({
       kind: 'succeeded',
       remoteAddress: '::1',

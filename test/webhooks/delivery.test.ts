@@ -97,10 +97,11 @@ describe.each(['postgres', 'pglite'] as const)('a delivery on %s', (kind) => {
     );
     for (const delayMs of ATTEMPT_DELAYS_MS.slice(1)) {
       const before = received().length;
-      await engine.advanceClock(delayMs - 3_000);
+      const restMs = Math.min(delayMs, 60_000); // the clock goes on by itself, too
+      await engine.advanceClock(delayMs - restMs);
       await workOff(worker);
       expect(received()).toHaveLength(before);
-      await engine.advanceClock(3_000);
+      await engine.advanceClock(restMs);
       await workOff(worker);
       expect(received()).toHaveLength(before + 1);
     }

@@ -4,7 +4,7 @@ import { migrate } from '../../src/database/migrate.ts';
 import { EngineError } from '../../src/errors.ts';
 import type { EventRecord } from '../../src/outbox/read.ts';
 import { createAddressPolicy } from '../../src/webhooks/addresses.ts';
-import { createSender, type Sender } from '../../src/webhooks/attempt.ts';
+import { createSender, type Sender, type SenderOptions } from '../../src/webhooks/attempt.ts';
 import { provideFieldServices } from '../../src/webhooks/field-services.ts';
 import { addWebhookFields } from '../../src/webhooks/graphql.ts';
 import { createCallbackGuard } from '../../src/webhooks/guard.ts';
@@ -66,6 +66,8 @@ export interface WebhookEngine extends TestEngine {
   /** Questions asked of the name server. */
   readonly dns: DnsServer;
   readonly sender: Sender;
+  /** Another sender under the same guard; close it. */
+  createSender(options: Pick<SenderOptions, 'deadlineMs'>): Sender;
   /** A worker that a test steps by hand; observes into `seen`. */
   createWorker(options?: Partial<WebhookWorkerDeps>): WebhookWorker;
   readonly seen: Record<string, unknown>[];
@@ -120,12 +122,14 @@ export async function openWebhookEngine(kind: 'postgres' | 'pglite'): Promise<We
   });
   const engine = await openTestEngine({ kind, domain, prepare: (database) => migrate(database, toyMigrations) });
   provideFieldServices(engine.services, { guard, sealer, schema: engine.schema });
-  const sender = createSender({ guard, version: '0.0.0', deadlineMs: 3_000 });
+  const openSender: WebhookEngine['createSender'] = (options) => createSender({ guard, version: '0.0.0', ...options });
+  const sender = openSender({ deadlineMs: 15_000 });
   const seen: Record<string, unknown>[] = [];
   return {
     ...engine,
     dns,
     sender,
+    createSender: openSender,
     seen,
     createWorker: (options = {}) =>
       createWebhookWorker({

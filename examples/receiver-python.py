@@ -22,9 +22,10 @@ class Receiver(BaseHTTPRequestHandler):
             event = json.loads(body)
             print("verified", self.headers["webhook-id"], event.get("type"), json.dumps(event.get("data")), flush=True)
         else:
-            print("refused", flush=True)
+            print("refused: not signed with this secret just now", flush=True)
         self.send_response(204 if genuine else 400)  # anything but 2xx: the server tries again later
         self.end_headers()
 
+server = ThreadingHTTPServer(("127.0.0.1", PORT), Receiver)
 print(f"listening on http://127.0.0.1:{PORT}", flush=True)
-ThreadingHTTPServer(("127.0.0.1", PORT), Receiver).serve_forever()
+server.serve_forever()

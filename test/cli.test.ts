@@ -132,6 +132,11 @@ describe('fanfare ask', () => {
     expect([code, JSON.parse(out).errors[0].extensions.code]).toEqual([1, 'GRAPHQL_VALIDATION_FAILED']);
   });
 
+  test('says which key was refused, and where it is from', async () => {
+    const { code, err } = await ask(['{ head }', '--key', 'ff_abcdefghijkl_secret']);
+    expect([code, err]).toEqual([1, 'fanfare: it was asked with the key ff_abcdefghijkl from --key\n']);
+  });
+
   test.each([
     [[], 2, 'ask takes one document in quotes, found 0 words'],
     [['{', 'head', '}'], 2, 'found 3 words'],

@@ -5,6 +5,8 @@ export interface AskCommand {
   /** The GraphQL endpoint, http or https. */
   readonly url: string;
   readonly key: string;
+  /** Where the key is from: `ADMIN_API_KEY`. */
+  readonly keyFrom: string;
   /** A GraphQL document; `-` reads it from standard input. */
   readonly document: string;
   /** A JSON object, as text. */
@@ -19,7 +21,14 @@ const TIMEOUT_MS = 60_000;
  * @returns whether it came without errors
  * @throws UsageError for variables that are no JSON object, CliError where there is no answer to GraphQL
  */
-export async function askServer({ url, key, document, variables, idempotencyKey }: AskCommand): Promise<boolean> {
+export async function askServer({
+  url,
+  key,
+  keyFrom,
+  document,
+  variables,
+  idempotencyKey,
+}: AskCommand): Promise<boolean> {
   const query = document === '-' ? readFileSync(0, 'utf8') : document;
   const response = await fetch(url, {
     method: 'POST',
@@ -38,6 +47,8 @@ export async function askServer({ url, key, document, variables, idempotencyKey 
     throw new CliError(`${url} answered ${response.status}, which is no answer to GraphQL; is it Fanfare?`);
   }
   process.stdout.write(`${JSON.stringify(answer, undefined, 2)}\n`);
+  if (response.status === 401)
+    process.stderr.write(`fanfare: it was asked with the key ${nameOf(key)} from ${keyFrom}\n`);
   return !('errors' in answer);
 }
 
@@ -54,6 +65,11 @@ function parseJson(text: string): unknown {
   } catch {
     return undefined;
   }
+}
+
+/** Enough to know a key by, and nothing to use it with. */
+export function nameOf(key: string): string {
+  return /^ff_[0-9A-Za-z]{12}(?=_)/.exec(key)?.[0] ?? '(not of the form ff_…)';
 }
 
 /** What undici's "fetch failed" hides. */

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { setTimeout as wait } from 'node:timers/promises';
 import { type WatchedEvent, type WatchState, watch } from '../client/watch.ts';
 import { CliError } from './arguments.ts';
+import { nameOf } from './ask.ts';
 import { documentForEvents, documentForField, SchemaHidden, Unreachable } from './document.ts';
 
 export interface WatchCommand {
@@ -122,11 +123,6 @@ function describeState(state: WatchState, { url, key, keyFrom }: WatchCommand): 
     case 'interrupted':
       return `interrupted: ${state.reason}; trying again in ${(state.retryMs / 1_000).toFixed(1)} s`;
   }
-}
-
-/** Enough to know a key by, and nothing to use it with. */
-function nameOf(key: string): string {
-  return /^ff_[0-9A-Za-z]{12}(?=_)/.exec(key)?.[0] ?? '(not of the form ff_…)';
 }
 
 function tell(line: string): void {

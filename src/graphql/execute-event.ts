@@ -124,7 +124,7 @@ function usedScopes({ schema, document, request, engine, principal }: ScopeUse):
   const scopes = new Set([...request.scopes, ...events.map(({ scope }) => scope)]);
   const types = new TypeInfo(schema);
   const noteEntity = () => {
-    const scope: unknown = getNamedType(types.getType())?.extensions['scope'];
+    const { scope }: { readonly scope?: unknown } = getNamedType(types.getType())?.extensions ?? {};
     if (typeof scope === 'string') scopes.add(scope);
   };
   visit(document, visitWithTypeInfo(types, { Field: noteEntity }));

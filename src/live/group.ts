@@ -191,7 +191,7 @@ export class Group {
 
 /** Faults of the server's surroundings are no part of the event: it is tried again rather than handed out with them. */
 function hasPassingFault(result: StreamResult): boolean {
-  return result.errors?.some(({ extensions }) => PASSING.has(String(extensions?.['code']))) ?? false;
+  return result.errors?.some(({ extensions: { code } = {} }) => PASSING.has(String(code))) ?? false;
 }
 
 const PASSING: ReadonlySet<string> = new Set(['UNAVAILABLE', 'TIMEOUT']);

@@ -69,6 +69,7 @@ describe('pull, watch, be called', () => {
 
   test('is called back, and verifies the signature', async () => {
     expect(await reader.run(command('ANSWER='))).toContain('"secret": "whsec_');
+    reader.start(command('node examples/receiver-node.mjs &'));
     await reader.untilPrints(/listening on/);
     await reader.run(command(`${change}2"`));
     const [, id, type, data = ''] = await reader.untilPrints(/^verified (\S+) (\S+) (.*)$/m);

@@ -31,10 +31,10 @@ test('each page of docs is looked at', () => {
 test.each([
   ['// Receives callbacks', 'examples/receiver-node.mjs'],
   ['# Receives callbacks', 'examples/receiver-python.py'],
-])('the README shows the receiver "%s" as it is in %s, in at most 30 lines', (begins, file) => {
+])('the README shows the receiver "%s" as it is in %s, in at most 31 lines', (begins, file) => {
   const block = pages.take('README.md', begins);
   expect(block).toBe(read(file));
-  expect(block.trimEnd().split('\n').length).toBeLessThanOrEqual(30);
+  expect(block.trimEnd().split('\n').length).toBeLessThanOrEqual(31);
 });
 
 test.each([

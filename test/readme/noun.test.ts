@@ -85,11 +85,9 @@ test('is pulled as an event after it was created', async () => {
   const server = await startServer(project);
   const key = await readFile(join(project.dir, '.fanfare/admin-key'), 'utf8');
   const ask = (query: string) => post({ url: `http://127.0.0.1:${project.port}/graphql`, key: key.trim() }, { query });
-  const created = await ask(
-    `mutation { supplierCreate(name: "Teas & Co") { ... on SupplierCreateSuccess { supplier { id version name } cursor } } }`,
-  );
+  const created = JSON.parse(await reader.run(pages.take('README.md', "npx fanfare ask 'mutation { supplierCreate")));
   const { supplier, cursor } = created.data.supplierCreate;
-  expect(supplier).toEqual({ id: expect.stringMatching(/^sup_/), version: 1, name: 'Teas & Co' });
+  expect(supplier).toEqual({ id: expect.stringMatching(/^sup_/) });
   const { data } = await ask(`{ events(filter: { types: [SUPPLIER_CREATED] }) { nodes {
     name subjectId cursor ... on SupplierCreated { supplier { supplierId name } } } } head }`);
   expect(data.events.nodes).toEqual([

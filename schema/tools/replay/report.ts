@@ -30,7 +30,7 @@ export function writeReport({ plan, tally, seconds }: ReportFacts): string {
     entry('total', describeTotal(plan, tally)),
     entry(
       'time',
-      `${seconds.toFixed(1)} s, ${count(tally.changes)} changes, ${count(tally.changes / seconds)} per second`,
+      `${seconds.toFixed(1)} s, ${count(tally.changes)} changes acknowledged (made now, or by an earlier run), ${count(tally.changes / seconds)} per second`,
     ),
     '',
   ].join('\n');

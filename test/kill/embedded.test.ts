@@ -4,4 +4,4 @@ import { killEmbedded } from '../support/kill-embedded.ts';
 it('has every acknowledged change and its event after 6 kills of the embedded process', async () => {
   const { acknowledged } = await killEmbedded({ times: 6, seed: 1 });
   expect(acknowledged).toBeGreaterThan(0);
-}, 120_000);
+}, 300_000);

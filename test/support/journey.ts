@@ -3,6 +3,7 @@ import { createClient as createWsClient } from 'graphql-ws';
 import { Webhook } from 'standardwebhooks';
 import { expect } from 'vitest';
 import { type GraphqlAnswer, post } from './app.ts';
+import { eventually } from './eventually.ts';
 import { openReceiver, type Receiver } from './receiver.ts';
 
 /** A server as its clients see it. */
@@ -57,8 +58,8 @@ export async function listenEverywhere(server: Server): Promise<Listeners> {
   const overSse = sse.iterate<{ events: Shown }>({ query: WATCH, variables: { after } });
   return {
     async take(count) {
-      const webSocket = await takeFrom(overWebSocket, count);
-      const sseEvents = await takeFrom(overSse, count);
+      const webSocket = await takeFrom(overWebSocket, { count, transport: 'WebSocket' });
+      const sseEvents = await takeFrom(overSse, { count, transport: 'SSE' });
       const webhook = await takeCallbacks(receiver, secret, count);
       const pull = await post(server, { query: PULL, variables: { after } });
       return { pull: pull.data.events.nodes, webSocket, sse: sseEvents, webhook };
@@ -82,11 +83,13 @@ async function registerWebhook(server: Server, input: Record<string, unknown>): 
 
 async function takeFrom(
   iterator: AsyncIterableIterator<{ data?: { events: Shown } | null | undefined }>,
-  count: number,
+  { count, transport }: { readonly count: number; readonly transport: string },
 ): Promise<Shown[]> {
   const events: Shown[] = [];
   while (events.length < count) {
-    const { value } = await iterator.next();
+    const coming = iterator.next();
+    const describe = `event ${events.length + 1} of ${count} over ${transport}`;
+    const { value } = await eventually(() => coming, { describe });
     expect(value).toHaveProperty('data.events');
     events.push(value.data.events);
   }

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, inject, onTestFinished } from 'vitest';
 import { type GraphqlAnswer, post } from '../support/app.ts';
+import { childEnv } from '../support/child-env.ts';
 import { eventually } from '../support/eventually.ts';
 
 /** A tool in a process of its own, as `npm run` starts it. */
@@ -28,7 +29,7 @@ export function runTool(
   const file = fileURLToPath(new URL(`../../schema/tools/${name}.ts`, import.meta.url));
   const child = spawn(process.execPath, [file, ...args], {
     cwd: inject('run').scratchDir,
-    env: { PATH: process.env.PATH, ...env },
+    env: { ...childEnv(), ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   let [out, said] = ['', ''];

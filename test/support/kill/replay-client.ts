@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { inject } from 'vitest';
+import { childEnv } from '../child-env.ts';
 import type { Acknowledged } from './compare.ts';
 
 /** The replay tool at work, in a process of its own. */
@@ -40,7 +41,7 @@ export function startReplay({ path, url, key, concurrency, invoices }: ReplayOpt
   const options = ['--url', url, '--key', key, '--concurrency', String(concurrency), '--ledger', ledgerPath, ...only];
   const child = spawn(process.execPath, [REPLAY, path, ...options], {
     cwd,
-    env: { PATH: process.env.PATH ?? '' },
+    env: childEnv(),
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const chunks: string[] = [];

@@ -26,7 +26,7 @@ export interface SchedulePlan<Victim extends string> {
 }
 
 /** The last marks leave some load for the kills that wait for others. */
-const LAST_MARK = 0.8;
+const LAST_MARK = 0.7;
 
 /**
  * Draws kills by lot: in order of their marks, the same for the same plan. The first kill of each victim is steady, so that

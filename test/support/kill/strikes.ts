@@ -39,8 +39,8 @@ export async function stands({ deployment, marker }: Pick<Stage, 'deployment' | 
   await marker.mark();
 }
 
-/** Half of what the server waits for the rest of a request: the load may be held in the middle of one. */
-const HOLD_AT_MOST_MS = 5_000;
+/** Half of the load's own patience. A request that was held halfway, which the server no longer waits for, is sent again. */
+const HOLD_AT_MOST_MS = 60_000;
 
 /** The load waits until all stand, as long as it can be held, and then has gone on. */
 async function steady(stage: Stage): Promise<void> {

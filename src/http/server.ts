@@ -56,6 +56,8 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
       maxHeaderSize: 16 * 1024,
       headersTimeout: 10_000,
       requestTimeout: 10_000,
+      // longer than the 60 s of common proxies: one that reuses an idle connection must not meet its end
+      keepAliveTimeout: 75_000,
       connectionsCheckingInterval: 1_000,
       requireHostHeader: true,
       // other offers, such as h2c, are declined by serving the request as it is

@@ -3,8 +3,9 @@ import { afterAll, beforeAll, expect, it } from 'vitest';
 import { z } from 'zod';
 import { domain } from '#domain';
 import { createBuilder, type Domain, defineDomain, defineEvent } from '#engine';
-import { documentForEvents, SchemaHidden, Unreachable } from '../src/cli/document.ts';
+import { documentForEvents, FactsLeftOut, SchemaHidden, Unreachable } from '../src/cli/document.ts';
 import { startApp, type TestApp } from './support/app.ts';
+import { openReceiver } from './support/receiver.ts';
 import { toyMigrations } from './support/toy-domain.ts';
 
 let app: TestApp;
@@ -36,6 +37,37 @@ it('asks for fields of one name and different forms under two names', async () =
   }
 });
 
+it('does without facts where all of them are more than one document may hold', async () => {
+  const other = await startApp({ backend: 'embedded', domain: manyEvents(), domainMigrations: toyMigrations });
+  try {
+    await expect(documentForEvents(other)).rejects.toThrow(FactsLeftOut);
+  } finally {
+    await other.stop();
+  }
+});
+
+it('ends at once when it is stopped while the server is silent', async () => {
+  const silent = await openReceiver();
+  silent.always('*', { kind: 'hang' });
+  const stopping = new AbortController();
+  const asked = documentForEvents({ url: `${silent.url}/graphql`, key: app.key }, stopping.signal);
+  await silent.next();
+  stopping.abort();
+  await expect(asked).rejects.toThrow(Unreachable);
+  await silent.close();
+});
+
+it('takes a server that has lost its database, or a proxy without a server, for one that comes back', async () => {
+  const proxy = await openReceiver();
+  const server = { url: `${proxy.url}/graphql`, key: app.key };
+  proxy.script('/graphql', { status: 502, body: '<html>' });
+  await expect(documentForEvents(server)).rejects.toThrow(Unreachable);
+  const body = JSON.stringify({ errors: [{ message: 'the database is away', extensions: { code: 'UNAVAILABLE' } }] });
+  proxy.script('/graphql', { status: 200, body });
+  await expect(documentForEvents(server)).rejects.toThrow(/the database is away/);
+  await proxy.close();
+});
+
 it('tells a server that is not there from a key that may not read the schema', async () => {
   await expect(documentForEvents({ url: 'http://127.0.0.1:1/graphql', key: app.key })).rejects.toThrow(Unreachable);
   const { data } = await app.post(
@@ -43,6 +75,17 @@ it('tells a server that is not there from a key that may not read the schema', a
   );
   await expect(documentForEvents({ url: app.url, key: data.apiKeyCreate.secret })).rejects.toThrow(SchemaHidden);
 });
+
+/** More types of events than a document has room for. */
+function manyEvents(): Domain {
+  const names = Array.from({ length: 50 }, (_, at) => `note.happened${at}`);
+  const payload = Object.fromEntries(Array.from({ length: 40 }, (_, at) => [`fact${at}`, z.string()]));
+  return domainOf(
+    names.map((name) =>
+      defineEvent(name, { kind: 'fact', version: 1, subject: 'Note', scope: 'notes:read', payload, related: [] }),
+    ),
+  );
+}
 
 /** Two events whose field `mark` is a number here and a text there. */
 function twoForms(): Domain {
@@ -55,8 +98,15 @@ function twoForms(): Domain {
       payload: { mark },
       related: [],
     });
-  const events = [event('note.rated', z.int32()), event('note.weighed', z.string())];
-  const builder = createBuilder<{ note: { id: string; account_id: string } }>().events(events);
+  return domainOf([event('note.rated', z.int32()), event('note.weighed', z.string())]);
+}
+
+function domainOf(events: Parameters<ReturnType<typeof createBuilder<Tables>>['events']>[0]): Domain {
+  const builder = createBuilder<Tables>().events(events);
   builder.entity('Note', { table: 'note', scope: 'notes:read', description: 'A note.', fields: () => ({}) });
   return defineDomain({ builder, idPrefixes: { Note: 'note' } });
+}
+
+interface Tables {
+  note: { id: string; account_id: string };
 }

@@ -85,7 +85,7 @@ describe('fanfare watch', () => {
   test.each([
     [['watch', 'orderPlacd'], 1, 'did you mean "orderPlaced"?'],
     [['watch', '--after', 'made-up'], 1, 'not a cursor that this server gave out'],
-    [['watch', '--key', 'ff_wrong'], 1, 'key is missing, wrong, expired or revoked'],
+    [['watch', '--key', 'ff_wrong'], 1, 'it was asked with the key (not of the form ff_…) from --key'],
     [['watch', '--filter', 'STOCK_CHANGD'], 1, 'STOCK_CHANGED'],
     [['watch', '--query', '/nowhere.graphql'], 1, "/nowhere.graphql can't be read"],
   ])('%j ends with %i', async (args, code, message) => {

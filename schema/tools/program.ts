@@ -18,7 +18,7 @@ export interface Stopping {
 const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
 const INTERRUPTED = 130;
 /** Ctrl-C comes twice at once under npm: from the terminal, and from npm, which passes it on. */
-const ECHO_MS = 300;
+const ECHO_MS = 1_000;
 
 export interface StopOptions {
   /** Called at the first signal. */

@@ -72,8 +72,9 @@ export function nameOf(key: string): string {
   return /^ff_[0-9A-Za-z]{12}(?=_)/.exec(key)?.[0] ?? '(not of the form ff_…)';
 }
 
-/** What undici's "fetch failed" hides. */
+/** What undici's "fetch failed" hides; of a host with several addresses, the first one's reason. */
 export function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
-  return error.cause instanceof Error && error.cause.message !== '' ? error.cause.message : error.message;
+  const cause: unknown = error.cause instanceof AggregateError ? error.cause.errors[0] : error.cause;
+  return cause instanceof Error && cause.message !== '' ? cause.message : error.message;
 }

@@ -1,19 +1,29 @@
 import { CliError, nearWord } from './arguments.ts';
-import { reasonOf } from './ask.ts';
+import { nameOf, reasonOf } from './ask.ts';
 
 export interface Server {
   /** The GraphQL endpoint. */
   readonly url: string;
   readonly key: string;
+  /** Where the key is from, for messages. */
+  readonly keyFrom?: string;
 }
 
 /** The server does not answer: it may later. */
 export class Unreachable extends CliError {}
 
+/** All facts of all events can't be asked for: the message says why. */
+export class FactsLeftOut extends CliError {}
+
 /** The key may not read the schema. */
-export class SchemaHidden extends CliError {}
+export class SchemaHidden extends FactsLeftOut {}
+
+/** The server takes 2,000 tokens. */
+const MAX_TOKENS = 1_900;
 
 const MAX_DEPTH = 4;
+/** Codes of answers after which the same question may be answered. */
+const PASSING = ['UNAVAILABLE', 'TIMEOUT', 'INTERNAL', 'RATE_LIMITED'];
 const INTROSPECTION = `{
   __schema {
     subscriptionType { fields { name type { ...T } } }
@@ -67,10 +77,11 @@ export async function documentForField(name: string, server: Server): Promise<st
 
 /**
  * A subscription to all events, or those of a filter, each with all its facts, read out of the server's schema.
- * @throws Unreachable, SchemaHidden, or another CliError for what is no GraphQL server
+ * @param signal ends the wait for the server
+ * @throws Unreachable, FactsLeftOut, or another CliError for what is no GraphQL server
  */
-export async function documentForEvents(server: Server): Promise<string> {
-  const { types } = await readSchema(server);
+export async function documentForEvents(server: Server, signal?: AbortSignal): Promise<string> {
+  const { types } = await readSchema(server, signal);
   const known = new Map(types.map((type) => [type.name, type]));
   const event = known.get('Event');
   const common = new Set((event?.fields ?? []).map(({ name }) => name));
@@ -88,7 +99,11 @@ export async function documentForEvents(server: Server): Promise<string> {
     if (facts.length > 0) parts.push({ part: `... on ${name} { ${facts.join(' ')} }` });
   }
   const selection = ['__typename', ...parts.map(({ part }) => part)].join(' ');
-  return `subscription ($after: String, $filter: EventFilter) { events(filter: $filter, after: $after) { ${selection} } }`;
+  const document = `subscription ($after: String, $filter: EventFilter) { events(filter: $filter, after: $after) { ${selection} } }`;
+  if ((document.match(/\w+|[^\w\s]/g)?.length ?? 0) > MAX_TOKENS) {
+    throw new FactsLeftOut('the facts of all types of events are too many for one document; watch one FIELD');
+  }
+  return document;
 }
 
 /** What a reader looks for first; the rest follows in the schema's order. */
@@ -123,12 +138,12 @@ function namedType(ref: TypeRef): string {
   return ref.ofType ? namedType(ref.ofType) : (ref.name ?? '');
 }
 
-async function readSchema({ url, key }: Server): Promise<Schema> {
+async function readSchema({ url, key, keyFrom }: Server, signal?: AbortSignal): Promise<Schema> {
   const response = await fetch(url, {
     method: 'POST',
     headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json', accept: 'application/json' },
     body: JSON.stringify({ query: INTROSPECTION }),
-    signal: AbortSignal.timeout(10_000),
+    signal: AbortSignal.any([AbortSignal.timeout(10_000), ...(signal === undefined ? [] : [signal])]),
   }).catch((error: unknown) => {
     throw new Unreachable(`${url} can't be reached: ${reasonOf(error)}; is the server running?`);
   });
@@ -140,8 +155,17 @@ async function readSchema({ url, key }: Server): Promise<Schema> {
   };
   if (data?.__schema) return data.__schema;
   const [error] = errors ?? [];
-  if (error?.extensions?.code === 'FORBIDDEN') {
-    throw new SchemaHidden(`${error.message}; watch without FIELD, or give a document by --query`);
+  const code = error?.extensions?.code;
+  if (response.status >= 500 || PASSING.includes(code ?? '')) {
+    throw new Unreachable(`${url} answered ${error?.message ?? response.status}`);
+  }
+  if (error && code === 'UNAUTHENTICATED') {
+    throw new CliError(
+      `${error.message}; it was asked with the key ${nameOf(key)}${keyFrom ? ` from ${keyFrom}` : ''}`,
+    );
+  }
+  if (code === 'FORBIDDEN') {
+    throw new SchemaHidden(`${error?.message}; watch without FIELD, or give a document by --query`);
   }
   throw new CliError(
     error?.message ?? `${url} answered ${response.status}, which is no answer to GraphQL; is it Fanfare?`,

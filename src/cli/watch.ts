@@ -4,7 +4,7 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { type WatchedEvent, type WatchState, watch } from '../client/watch.ts';
 import { CliError } from './arguments.ts';
 import { nameOf } from './ask.ts';
-import { documentForEvents, documentForField, SchemaHidden, Unreachable } from './document.ts';
+import { documentForEvents, documentForField, FactsLeftOut, Unreachable } from './document.ts';
 
 export interface WatchCommand {
   /** The GraphQL endpoint, http or https. */
@@ -77,16 +77,15 @@ async function documentOf(command: WatchCommand, signal: AbortSignal): Promise<s
 async function documentOfAll(server: WatchCommand, signal: AbortSignal): Promise<string | undefined> {
   for (let attempt = 1; !signal.aborted; attempt++) {
     try {
-      return await documentForEvents(server);
+      return await documentForEvents(server, signal);
     } catch (error) {
-      if (error instanceof SchemaHidden) {
-        tell(
-          'the key lacks the scope "introspect", so events are printed without their facts; --query FILE asks for them',
-        );
+      if (error instanceof FactsLeftOut) {
+        tell(`events are printed without their facts: ${error.message}`);
         return ENVELOPES;
       }
+      if (signal.aborted) return undefined;
       if (!(error instanceof Unreachable)) throw error;
-      if (attempt === 1) tell(`${error.message} Trying again each second`);
+      if (attempt === 1) tell(`${error.message}; trying again each second`);
     }
     await wait(RETRY_MS, undefined, { signal }).catch(() => {});
   }

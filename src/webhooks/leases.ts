@@ -9,7 +9,7 @@ export interface LeaseOptions {
   readonly observe: Observe;
   /** How long a claim outlives the process that holds it; renewed four times as often. */
   readonly leaseMs: number;
-  /** The longest that a claim is held: its lease is not renewed beyond. */
+  /** How long a claim's lease is renewed. */
   readonly holdMs: number;
   /** The longest that an attempt may take: one is not begun with less than this left of `holdMs`. */
   readonly attemptMs: number;
@@ -24,15 +24,30 @@ export interface Leases {
   readonly size: number;
   /** How many are held for each account. */
   byAccount(): ReadonlyMap<string, number>;
-  /** @param claimedAtMs monotonic, taken before the claim */
-  hold(claims: readonly Claim[], claimedAtMs: number): void;
+  /**
+   * @param claimedAtMs monotonic, taken before the claim
+   * @returns those to begin. A delivery that is still held from before, because its lease ran out while the database was
+   * away, is not sent beside itself: what comes of it counts under the new claim's generation.
+   */
+  hold(claims: readonly Claim[], claimedAtMs: number): readonly Claim[];
   drop(claim: Claim): void;
-  /** Whether no attempt may begin any more: the claim is too old, or another process may have taken it over. */
+  /** The claim under its newest generation, to record its result by; a later one of the same delivery is a new one. */
+  close(claim: Claim): Claim;
+  /** Whether the claim is too old for an attempt to end within `holdMs`. */
   isLate(claim: Claim): boolean;
+  /** Whether an attempt may begin now. Renews a lease that may have run out, and says no if another process has the claim. */
+  mayBegin(claim: Claim): Promise<boolean>;
+  /** Resolves when nothing is held and no renewal is under way. */
+  ended(): Promise<void>;
 }
 
 interface Held {
-  readonly claim: Claim;
+  /** As it was begun. */
+  readonly origin: Claim;
+  /** Under its newest generation. */
+  claim: Claim;
+  /** Not with the recorder yet. */
+  isOpen: boolean;
   readonly claimedAtMs: number;
   /** Monotonic, from before the statement that renewed it. */
   renewedAtMs: number;
@@ -42,13 +57,12 @@ interface Held {
 export function createLeases(options: LeaseOptions): Leases {
   const { database, clock, observe, leaseMs, holdMs, attemptMs } = options;
   const everyMs = leaseMs / 4;
-  const held = new Map<Claim, Held>();
+  /** By account and id. */
+  const held = new Map<string, Held>();
   let empty = new AbortController();
-  let isRenewing = false;
+  let renewing: Promise<void> | undefined;
 
   async function renewWhileHeld(): Promise<void> {
-    if (isRenewing) return;
-    isRenewing = true;
     let failures = 0;
     while (held.size > 0) {
       await clock.wait(everyMs, empty.signal);
@@ -57,25 +71,46 @@ export function createLeases(options: LeaseOptions): Leases {
         failures = 0;
       } catch (error) {
         failures += 1;
-        if (failures === 1) observe({ name: 'delivery.lease_failed', level: 'warn', deliveries: held.size, error });
+        if (failures === 1 && held.size > 0)
+          observe({ name: 'delivery.lease_failed', level: 'warn', deliveries: held.size, error });
       }
     }
-    isRenewing = false;
+    renewing = undefined;
   }
 
   /** Most attempts end before their lease is due for the first time. */
   async function renewDue(): Promise<void> {
     const nowMs = performance.now();
-    const due = [...held.values()].filter(
-      (each) => nowMs - each.renewedAtMs >= everyMs / 2 && nowMs - each.claimedAtMs < holdMs,
-    );
+    await renew([...held.values()].filter((each) => nowMs - each.renewedAtMs >= everyMs / 2 && !isOver(each, nowMs)));
+  }
+
+  async function renew(due: readonly Held[]): Promise<void> {
     if (due.length === 0) return;
-    const renewed = await renewClaims(
-      database,
-      due.map(({ claim }) => claim),
-      leaseMs,
-    );
-    for (const each of due) if (renewed.has(each.claim.id)) each.renewedAtMs = nowMs;
+    const nowMs = performance.now();
+    const claims = due.map(({ claim }) => claim);
+    const renewed = await renewClaims(database, claims, leaseMs);
+    for (const [at, each] of due.entries()) {
+      // unless it was claimed anew meanwhile
+      if (renewed.has(each.claim.id) && each.claim === claims[at]) each.renewedAtMs = nowMs;
+    }
+  }
+
+  function isOver({ claimedAtMs }: Held, nowMs: number): boolean {
+    return nowMs - claimedAtMs >= holdMs;
+  }
+
+  function mayHaveRunOut({ renewedAtMs }: Held): boolean {
+    return performance.now() > renewedAtMs + leaseMs - everyMs;
+  }
+
+  function entryOf(claim: Claim): Held | undefined {
+    const each = held.get(keyOf(claim));
+    return each?.origin === claim ? each : undefined;
+  }
+
+  function isLate(claim: Claim): boolean {
+    const each = entryOf(claim);
+    return each === undefined || performance.now() > each.claimedAtMs + holdMs - attemptMs;
   }
 
   return {
@@ -84,26 +119,40 @@ export function createLeases(options: LeaseOptions): Leases {
     },
     byAccount() {
       const counts = new Map<string, number>();
-      for (const { accountId } of held.keys()) counts.set(accountId, (counts.get(accountId) ?? 0) + 1);
+      for (const { claim } of held.values()) counts.set(claim.accountId, (counts.get(claim.accountId) ?? 0) + 1);
       return counts;
     },
     hold(claims, claimedAtMs) {
       if (empty.signal.aborted) empty = new AbortController();
-      for (const claim of claims) held.set(claim, { claim, claimedAtMs, renewedAtMs: claimedAtMs });
-      void renewWhileHeld(); // never rejects: what fails is observed
+      const fresh = claims.filter((claim) => {
+        const before = held.get(keyOf(claim));
+        if (before?.isOpen) Object.assign(before, { claim, renewedAtMs: claimedAtMs });
+        else held.set(keyOf(claim), { origin: claim, claim, isOpen: true, claimedAtMs, renewedAtMs: claimedAtMs });
+        return !before?.isOpen;
+      });
+      if (held.size > 0) renewing ??= renewWhileHeld(); // never rejects: what fails is observed
+      return fresh;
     },
     drop(claim) {
-      held.delete(claim);
+      if (entryOf(claim) !== undefined) held.delete(keyOf(claim));
       if (held.size === 0) empty.abort();
     },
-    isLate(claim) {
-      const each = held.get(claim);
-      const nowMs = performance.now();
-      return (
-        each === undefined ||
-        nowMs > each.claimedAtMs + holdMs - attemptMs ||
-        nowMs > each.renewedAtMs + leaseMs - everyMs
-      );
+    close(claim) {
+      const each = entryOf(claim);
+      if (each !== undefined) each.isOpen = false;
+      return each?.claim ?? claim;
     },
+    isLate,
+    async mayBegin(claim) {
+      const each = entryOf(claim);
+      if (each === undefined || isLate(claim)) return false;
+      if (mayHaveRunOut(each)) await renew([each]).catch(() => {}); // what can't be renewed is not begun
+      return !mayHaveRunOut(each);
+    },
+    ended: async () => renewing,
   };
+}
+
+function keyOf({ accountId, id }: Claim): string {
+  return `${accountId} ${id}`;
 }

@@ -115,7 +115,7 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
     const reserved = Math.floor(maxInFlight / 4);
     const busy = leases.byAccount();
     const claims = await claimDeliveries(database, { limit, reserved, leaseMs, webhookCap, accountCap, busy });
-    if (claims.length > 0) begin(claims, claimedAtMs);
+    begin(leases.hold(claims, claimedAtMs));
     return { looked, claimed: claims.length, limit };
   }
 
@@ -136,9 +136,8 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
   }
 
   /** Not awaited by the loop: a document that is slow to render holds up no other claims. */
-  function begin(claims: readonly Claim[], claimedAtMs: number): void {
-    leases.hold(claims, claimedAtMs);
-    track(prepare(claims));
+  function begin(claims: readonly Claim[]): void {
+    if (claims.length > 0) track(prepare(claims));
   }
 
   async function prepare(claims: readonly Claim[]): Promise<void> {
@@ -180,7 +179,7 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
   }
 
   async function recordAll(results: readonly ClaimResult[]): Promise<void> {
-    await Promise.all(results.map((result) => recorder.record({ result, gone: false })));
+    await Promise.all(results.map((result) => record({ result, gone: false })));
     for (const { claim } of results) leases.drop(claim);
   }
 
@@ -208,11 +207,15 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
 
   async function attemptOnce(ready: ReadyDelivery): Promise<void> {
     // a process that was frozen since its claim must not send beside the next owner
-    const isLate = giveUp.signal.aborted || leases.isLate(ready.claim);
-    const delivered: Delivered = isLate
-      ? { result: { claim: ready.claim, status: 'released' }, gone: false }
-      : await deliver({ engine, sender: options.sender, random }, ready, giveUp.signal);
-    await recorder.record(delivered);
+    const mayBegin = !giveUp.signal.aborted && (await leases.mayBegin(ready.claim));
+    const delivered: Delivered = mayBegin
+      ? await deliver({ engine, sender: options.sender, random }, ready, giveUp.signal)
+      : { result: { claim: ready.claim, status: 'released' }, gone: false };
+    await record(delivered);
+  }
+
+  function record({ result, gone }: Delivered): Promise<void> {
+    return recorder.record({ result: { ...result, claim: leases.close(result.claim) }, gone });
   }
 
   /** A bug of ours: the delivery comes round again when its lease has run out. */
@@ -231,6 +234,7 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
     await settled();
     drained.abort();
     await deadline;
+    await leases.ended();
   }
 
   return { runOnce, settled, wake: () => wakeup.wake(), run };

@@ -26,7 +26,7 @@ export const PAGES = [
   ...['clients', 'cursors', 'errors', 'operations', 'webhooks'].map((name) => `docs/${name}.md`),
 ];
 
-/** Every block of every page. One that is not listed, and one that is gone, fails blocks.test.ts. */
+/** Every block of every page. One that is not listed, and one that is gone, fails documents.test.ts. */
 export const KNOWN_BLOCKS: readonly KnownBlock[] = [
   ...known('README.md', { unproven: 'it installs the packages and runs these tests: .ci/run does' }, [
     'npm ci && npm start',

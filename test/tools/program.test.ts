@@ -20,7 +20,7 @@ test('stops at the first Ctrl-C, takes no notice of its echo, and ends at the se
   host.emit('SIGINT');
   host.emit('SIGINT');
   expect([stopping.signal.aborted, stops, host.exits]).toEqual([true, 1, []]);
-  nowMs += 1_000;
+  nowMs += 2_000;
   expect(() => host.emit('SIGTERM')).toThrow('the process has ended');
   expect(host.exits).toEqual([130]);
   stopping.close();

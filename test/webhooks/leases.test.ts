@@ -1,6 +1,7 @@
 import { AsyncResource } from 'node:async_hooks';
 import { sql } from 'kysely';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import type { Sender } from '../../src/webhooks/attempt.ts';
 import { type Claim, claimDeliveries, renewClaims } from '../../src/webhooks/claim.ts';
 import type { WebhookWorker, WebhookWorkerDeps } from '../../src/webhooks/worker.ts';
 import { eventually } from '../support/eventually.ts';
@@ -12,14 +13,18 @@ const LIMITS = { limit: 100, reserved: 0, leaseMs: 60_000, webhookCap: 8, accoun
 
 let engine: WebhookEngine;
 let receiver: Receiver;
+/** Waits longer than any test: a second request is no retry. */
+let patient: Sender;
 const running = new Set<() => Promise<void>>();
 
 beforeAll(async () => {
   engine = await openWebhookEngine('postgres');
   receiver = await openReceiver();
+  patient = engine.createSender({ deadlineMs: 60_000 });
 });
 afterAll(async () => {
   await receiver?.close();
+  await patient?.close();
   await engine?.close();
 });
 afterEach(async () => {
@@ -32,9 +37,9 @@ it('is renewed while a slow receiver takes its time, so that no other sends it t
   const release = Promise.withResolvers<void>();
   receiver.script('/slow', { after: release.promise });
   const received = await oneDelivery('/slow');
-  start(engine.createWorker({ drainMs: 200, leaseMs: 400, pollMs: 20 }));
+  start(engine.createWorker({ sender: patient, drainMs: 200, leaseMs: 400, pollMs: 20 }));
   await eventually(() => received().length === 1);
-  start(engine.createWorker({ drainMs: 200, leaseMs: 400, pollMs: 20 }));
+  start(engine.createWorker({ sender: patient, drainMs: 200, leaseMs: 400, pollMs: 20 }));
   const until = await leaseUntil();
   // renewed at least four times past its first end
   await eventually(async () => (await leaseUntil()) - until > 1_600);
@@ -47,18 +52,20 @@ it('is renewed while a slow receiver takes its time, so that no other sends it t
 it('runs out where nothing renews it, and another sends it too (control)', async () => {
   receiver.script('/unrenewed', { kind: 'hang' });
   const received = await oneDelivery('/unrenewed');
-  start(engine.createWorker({ drainMs: 200, leaseMs: 400, holdMs: 0, attemptMs: -60_000, pollMs: 20 }));
+  start(
+    engine.createWorker({ sender: patient, drainMs: 200, leaseMs: 400, holdMs: 0, attemptMs: -60_000, pollMs: 20 }),
+  );
   await eventually(() => received().length === 1);
-  start(engine.createWorker({ drainMs: 200, leaseMs: 400, pollMs: 20 }));
+  start(engine.createWorker({ sender: patient, drainMs: 200, leaseMs: 400, pollMs: 20 }));
   await eventually(() => received().length === 2);
 });
 
 it('is not renewed for longer than a delivery may be held', async () => {
   receiver.script('/held', { kind: 'hang' });
   const received = await oneDelivery('/held');
-  start(engine.createWorker({ drainMs: 200, leaseMs: 200, holdMs: 600, attemptMs: 0, pollMs: 20 }));
+  start(engine.createWorker({ sender: patient, drainMs: 200, leaseMs: 200, holdMs: 600, attemptMs: 0, pollMs: 20 }));
   await eventually(() => received().length === 1);
-  start(engine.createWorker({ drainMs: 200, leaseMs: 200, pollMs: 20 }));
+  start(engine.createWorker({ sender: patient, drainMs: 200, leaseMs: 200, pollMs: 20 }));
   await eventually(() => received().length === 2);
 });
 
@@ -115,7 +122,7 @@ it('is tried again when the database was away', async () => {
       },
     },
   };
-  start(engine.createWorker({ engine: flaky, drainMs: 200, leaseMs: 400, pollMs: 20 }));
+  start(engine.createWorker({ engine: flaky, sender: patient, drainMs: 200, leaseMs: 400, pollMs: 20 }));
   await eventually(() => received().length === 1);
   outage.isOn = true;
   await eventually(() => engine.seen.some(({ name }) => name === 'delivery.lease_failed'));
@@ -124,6 +131,26 @@ it('is tried again when the database was away', async () => {
   await eventually(async () => (await leaseUntil()) > until);
   release.resolve();
   await eventually(async () => (await open()) === 0);
+});
+
+it('may run out while the database is away: the same process does not send beside itself, and its result counts', async () => {
+  const release = Promise.withResolvers<void>();
+  receiver.script('/outage', { after: release.promise });
+  const received = await oneDelivery('/outage');
+  start(engine.createWorker({ sender: patient, drainMs: 200, leaseMs: 400, pollMs: 20 }));
+  await eventually(() => received().length === 1);
+  const before = engine.seen.length;
+  const { db } = engine.services.database;
+  await eventually(async () => {
+    // what an outage leaves behind: the lease has run out before it could be renewed
+    await sql`update fanfare.delivery set lease_until = clock_timestamp() - interval '1 s'`.execute(db);
+    return (await generation()) > 1;
+  });
+  release.resolve();
+  await eventually(async () => (await open()) === 0);
+  expect(received()).toHaveLength(1);
+  const outcomes = engine.seen.slice(before).flatMap(({ outcome }) => outcome ?? []);
+  expect(outcomes).toEqual(['succeeded']);
 });
 
 /** A webhook with one delivery that is due. @returns what it has received */
@@ -142,6 +169,14 @@ function start(worker: WebhookWorker): void {
     ending.abort();
     return ended;
   });
+}
+
+/** How often the one delivery was claimed. */
+async function generation(): Promise<number> {
+  const { rows } = await sql<{ generation: number }>`select generation from fanfare.delivery`.execute(
+    engine.services.database.db,
+  );
+  return rows[0]?.generation ?? Number.NaN;
 }
 
 /** Deliveries that have not ended. */

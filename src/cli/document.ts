@@ -1,3 +1,4 @@
+import { PASSING } from '../client/fault.ts';
 import { CliError, nearWord } from './arguments.ts';
 import { nameOf, reasonOf } from './ask.ts';
 
@@ -22,8 +23,6 @@ export class SchemaHidden extends FactsLeftOut {}
 const MAX_TOKENS = 1_900;
 
 const MAX_DEPTH = 4;
-/** Codes of answers after which the same question may be answered. */
-const PASSING = ['UNAVAILABLE', 'TIMEOUT', 'INTERNAL', 'RATE_LIMITED'];
 const INTROSPECTION = `{
   __schema {
     subscriptionType { fields { name type { ...T } } }
@@ -165,7 +164,7 @@ async function readSchema({ url, key, keyFrom }: Server, signal?: AbortSignal): 
     );
   }
   if (code === 'FORBIDDEN') {
-    throw new SchemaHidden(`${error?.message}; watch without FIELD, or give a document by --query`);
+    throw new SchemaHidden(`${error?.message}; give a document by --query`);
   }
   throw new CliError(
     error?.message ?? `${url} answered ${response.status}, which is no answer to GraphQL; is it Fanfare?`,

@@ -15,8 +15,8 @@ export class WatchError extends Error {
 /** Why a connection or subscription ended: what graphql-ws said of it. */
 export type Fault = unknown;
 
-/** Conditions that pass. All other codes are final. */
-const PASSING = ['UNAVAILABLE', 'CURSOR_PENDING', 'TIMEOUT', 'RATE_LIMITED', 'INTERNAL'];
+/** Codes of conditions that pass. All others are final. */
+export const PASSING: readonly string[] = ['UNAVAILABLE', 'CURSOR_PENDING', 'TIMEOUT', 'RATE_LIMITED', 'INTERNAL'];
 /** Refused keys in a row before the watch gives up: a new key may be known a moment later elsewhere. */
 const MAX_REFUSED_KEYS = 3;
 /** The server completed a stream that has no end of its own: it is about to stop. */

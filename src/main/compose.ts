@@ -3,8 +3,9 @@ import type { Domain } from '../domain.ts';
 import { StartupError } from '../errors.ts';
 import { createMetrics } from '../runtime/metrics.ts';
 import type { Observe } from '../runtime/observe.ts';
+import { createApi } from './api.ts';
 import { createCallbackService, provideCallbacks } from './callbacks.ts';
-import { createApi, createEngine, createRelay, type Service } from './services.ts';
+import { createEngine, createRelay, type Service } from './services.ts';
 import { openStores } from './stores.ts';
 
 export interface ComposeOptions {

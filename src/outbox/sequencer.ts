@@ -80,18 +80,28 @@ export function createSequencer(deps: SequencerDeps): Sequencer {
 
   async function stampBatch(): Promise<'more' | 'idle'> {
     if (generations.size === 0) return 'idle';
-    const checked = await checkUnchecked(database, catalog, { shards: shards(), limit: batchSize });
-    if (checked.seqs.length > 0)
-      observe({ name: 'relay.checked', seqs: checked.seqs.length, invalid: checked.invalid.length });
+    // what came through the TypeScript door needs no look, and does not wait for one: 0.2 of 1.9 ms from commit to frame
+    const stamped = await stamp(NOTHING_CHECKED);
+    const [checked] = await Promise.all([
+      checkUnchecked(database, catalog, { shards: shards(), limit: batchSize }),
+      sendOn(stamped, 0),
+    ]);
     if (checked.unknown.length > 0) await giveUp(checked.unknown);
-    const batch = await stamp(checked);
-    if (batch.length > 0) {
-      observe({ name: 'relay.stamped', events: batch.length });
-      await publish(batch).catch((error: unknown) => observe({ name: 'relay.publish_failed', level: 'warn', error }));
-      observe({ name: 'relay.batch', events: batch.length, parked: checked.invalid.length });
-    }
-    // what was parked counts: a batch is full with it, too
-    return batch.length + checked.invalid.length >= batchSize || checked.seqs.length >= batchSize ? 'more' : 'idle';
+    if (checked.seqs.length === 0) return stamped.length >= batchSize ? 'more' : 'idle';
+    observe({ name: 'relay.checked', seqs: checked.seqs.length, invalid: checked.invalid.length });
+    const behind = await stamp(checked);
+    await sendOn(behind, checked.invalid.length);
+    // a batch is full with what was parked, too; and what was written since the look may stand behind it
+    return [stamped.length, checked.seqs.length, behind.length + checked.invalid.length].some((n) => n >= batchSize)
+      ? 'more'
+      : 'idle';
+  }
+
+  async function sendOn(batch: readonly ShardRecord[], parked: number): Promise<void> {
+    if (batch.length === 0) return;
+    observe({ name: 'relay.stamped', events: batch.length });
+    await publish(batch).catch((error: unknown) => observe({ name: 'relay.publish_failed', level: 'warn', error }));
+    observe({ name: 'relay.batch', events: batch.length, parked });
   }
 
   async function stamp({ seqs, invalid }: Checked): Promise<ShardRecord[]> {
@@ -136,6 +146,8 @@ interface Checked {
   readonly seqs: readonly number[];
   readonly invalid: readonly { readonly seq: number; readonly reason: string }[];
 }
+
+const NOTHING_CHECKED: Checked = { seqs: [], invalid: [], unknown: [] };
 
 interface UncheckedRow extends CapturedPayload {
   readonly shard: number;

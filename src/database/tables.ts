@@ -53,7 +53,13 @@ export interface EngineTables {
     request_id: string | null;
     caused_by: string | null;
   };
-  'fanfare.outbox': { shard: number; seq: number; checked: boolean };
+  'fanfare.outbox': {
+    shard: number;
+    seq: number;
+    checked: boolean;
+    account_id: string | null;
+    occurred_at: Date | null;
+  };
   'fanfare.log': {
     shard: number;
     shard_offset: number;
@@ -178,4 +184,31 @@ export interface EngineTables {
     born_at: Date;
   };
   'fanfare.body': { seq: number; key: string; occurred_at: Date; body: string };
+  'fanfare.consumer': ConsumerColumns & { created_at: Generated<Date> };
+  /** A view: with what follows from the leases, and the account's head. */
+  'fanfare.consumer_state': ConsumerColumns & { created_at: Date; position: number; head: number };
+  'fanfare.consumer_lease': {
+    account_id: string;
+    consumer_id: string;
+    /** Exclusive. */
+    from_position: number;
+    /** Inclusive. */
+    to_position: number;
+    lease_until: Date;
+    attempts: number;
+  };
+}
+
+interface ConsumerColumns {
+  id: string;
+  account_id: string;
+  name: string;
+  epoch: string;
+  types: string[] | null;
+  subjects: string[] | null;
+  related: string[] | null;
+  changed: string[] | null;
+  narrowing: JSONColumnType<readonly Readonly<Record<string, readonly string[]>>[]>;
+  leased_to: number;
+  created_by: string | null;
 }

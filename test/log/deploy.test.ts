@@ -51,4 +51,25 @@ describe.each(BACKENDS)('a deploy on %s, with an older sequencer beside a newer'
     ]);
     expect(await log.database.db.selectFrom('fanfare.parked').selectAll().execute()).toEqual([]);
   });
+
+  it('stamps and parks what a call wrote that had begun before the outbox named account and time', async () => {
+    const newer = sequencer('newer', logCatalog);
+    await newer.keepLeases();
+    await log.emit('acc_default', 'note.written', 'a', written('1'));
+    await log.emit('acc_default', 'note.written', 'b', { wrong: true });
+    await log.emit('acc_default', 'note.written', 'c', written('3'));
+    const sparse = { account_id: null, occurred_at: null };
+    const { numUpdatedRows } = await log.database.db
+      .updateTable('fanfare.outbox')
+      .set(sparse)
+      .executeTakeFirstOrThrow();
+    expect(numUpdatedRows).toBe(3n);
+    await newer.stampBatch();
+    expect(await positions()).toEqual([
+      [1, 'note.written'],
+      [2, 'note.written'],
+    ]);
+    const parked = await log.database.db.selectFrom('fanfare.parked').selectAll().execute();
+    expect(parked).toMatchObject([{ account_id: 'acc_default', name: 'note.written', position: 1 }]);
+  });
 });

@@ -77,6 +77,8 @@ export interface CommonConfig {
   readonly graphiql: boolean;
   /** PUBLIC_URL: the http(s) address clients know this server by, without a slash at its end; undefined if unset. */
   readonly publicUrl: string | undefined;
+  /** CONNECTIONS_PER_KEY: WebSockets and event streams that one key may hold, over all processes, 1 to 1,000,000. @default 10_000 */
+  readonly connectionsPerKey: number;
   /** DRAIN_SECONDS: seconds a stopping process gives to the work in hand, 0 to 3,600. @default 10 */
   readonly drainSeconds: number;
   /** LOG_LEVEL: the least level that is logged. @default 'info' */
@@ -151,6 +153,7 @@ const SETTINGS = [
   'TRUSTED_PROXIES',
   'OAUTH_ISSUERS',
   'TRUSTED_DOCUMENTS',
+  'CONNECTIONS_PER_KEY',
   'DRAIN_SECONDS',
   'LOG_LEVEL',
 ] as const;
@@ -192,6 +195,7 @@ function readCommon(read: Read, { env, checks }: { readonly env: Env; readonly c
     corsOrigins: read('CORS_ORIGINS', originsRule) ?? [],
     graphiql: read('GRAPHIQL', switchRule) ?? true,
     publicUrl: read('PUBLIC_URL', publicUrlRule),
+    connectionsPerKey: read('CONNECTIONS_PER_KEY', wholeNumber({ from: 1, to: 1_000_000, unset: '10000' })) ?? 10_000,
     drainSeconds: read('DRAIN_SECONDS', wholeNumber({ from: 0, to: 3600, unset: '10' })) ?? 10,
     logLevel: read('LOG_LEVEL', oneOf(LOG_LEVELS, { unset: 'info' })) ?? 'info',
   };

@@ -1,26 +1,29 @@
-import { GraphQLError } from 'graphql';
+import { type ExecutionResult, GraphQLError } from 'graphql';
 import { makeServer, type Server } from 'graphql-ws';
 import { EngineError } from '../errors.ts';
 import type { Principal } from '../identity/principal.ts';
 import { newId } from '../runtime/id.ts';
-import { authorizationOf, bearerKey } from './authenticate.ts';
 import type { Connection } from './connection.ts';
 import type { Gateway, Operation } from './gateway.ts';
 import { type OperationRequest, readIdempotencyKey, toOperationRequest } from './request.ts';
+import { endOf, Session } from './session.ts';
 import { SilentIterator } from './silent-iterator.ts';
 
 /** Operations that one socket may hold, of any kind. */
 const MAX_OPERATIONS = 100;
 const INIT_TIMEOUT_MS = 3_000;
 
-/** What graphql-ws keeps for a socket. */
+/** Closes a socket of a principal that has too many: stock clients come back later. */
+const TRY_AGAIN_LATER = 1013;
+
+/** What comes with a socket. */
 export interface Extra {
   readonly connection: Connection;
 }
 
 /** What stands in an operation's arguments for graphql-ws; documents and variables stay with the operation. */
 interface OperationContext {
-  readonly connection: Connection;
+  readonly session: Session;
   readonly id: string;
   readonly request: OperationRequest;
   readonly operation: Operation;
@@ -31,19 +34,33 @@ interface OperationContext {
 
 /** graphql-ws's own protocol machine, with the gateway behind it. */
 export function createProtocol(gateway: Gateway): Server<Extra> {
-  return makeServer<Record<string, unknown>, Extra>({
-    connectionInitWaitTimeout: INIT_TIMEOUT_MS,
-    async onConnect({ connectionParams, extra }) {
-      try {
-        const principal = await gateway.keys.authenticate(bearerKey(authorizationOf(connectionParams)));
-        extra.connection.principal = principal;
-        return true;
-      } catch (error) {
-        if (error instanceof EngineError && error.code === 'UNAUTHENTICATED') return false;
-        throw error;
-      }
+  const machine = createMachine(gateway);
+  return {
+    opened(socket, { connection }) {
+      const session = new Session(gateway, connection);
+      const closed = machine.opened(socket, session);
+      return async (code, reason) => {
+        session.end();
+        await closed(code, reason);
+      };
     },
-    onSubscribe({ extra, subscriptions }, id, payload) {
+  };
+}
+
+function createMachine(gateway: Gateway): Server<Session> {
+  return makeServer<Record<string, unknown>, Session>({
+    connectionInitWaitTimeout: INIT_TIMEOUT_MS,
+    async onConnect({ connectionParams, extra: session }) {
+      const opening = await session.begin(connectionParams);
+      if (opening === 'full') session.connection.close(TRY_AGAIN_LATER, 'Too many connections');
+      if (opening === 'full' || opening === 'refused') return false;
+      const expiresAt = endOf(opening);
+      return expiresAt === undefined ? true : { expiresAt };
+    },
+    async onPing({ extra: session }, payload) {
+      if (payload !== undefined && asksForRenewal(payload)) await answerRenewal(session, payload);
+    },
+    onSubscribe({ extra: session, subscriptions }, id, payload) {
       const requestId = newId('req');
       try {
         // this one is counted already
@@ -52,18 +69,26 @@ export function createProtocol(gateway: Gateway): Server<Extra> {
             'RATE_LIMITED',
             `a socket holds at most ${MAX_OPERATIONS} operations; open another socket`,
           );
-        return toArguments(gateway, extra, { id, payload, requestId }) as never; // graphql-ws passes it through to subscribe and execute below
+        return toArguments(gateway, session, { id, payload, requestId }) as never; // graphql-ws passes it through to subscribe and execute below
       } catch (error) {
         return gateway.report(error, requestId);
       }
     },
     subscribe: (args) => watch(gateway, contextOf(args)),
-    execute: (args) => {
-      const { operation, request, principal, requestId, idempotencyKey } = contextOf(args);
-      return gateway.run(operation, request, { principal, requestId, idempotencyKey }) as never;
-    },
+    execute: (args) => run(gateway, contextOf(args)) as never, // graphql-ws types a result as its own graphql's
     onError: (_ctx, _id, _payload, errors) => errors.map((error) => revealCause(gateway, error).toJSON()),
   });
+}
+
+function asksForRenewal(payload: Readonly<Record<string, unknown>>): boolean {
+  return Object.keys(payload).some((name) => name.toLowerCase() === 'authorization');
+}
+
+/** graphql-ws answers with the ping's payload: it becomes the answer, so that a key never goes back. */
+async function answerRenewal(session: Session, payload: Record<string, unknown>): Promise<void> {
+  const answer = await session.renew({ ...payload });
+  for (const name of Object.keys(payload)) Reflect.deleteProperty(payload, name);
+  payload.authorization = answer;
 }
 
 interface Subscribing {
@@ -72,13 +97,13 @@ interface Subscribing {
   readonly requestId: string;
 }
 
-function toArguments(gateway: Gateway, { connection }: Extra, { id, payload, requestId }: Subscribing) {
-  const { principal } = connection;
+function toArguments(gateway: Gateway, session: Session, { id, payload, requestId }: Subscribing) {
+  const { principal } = session.connection;
   if (principal === undefined) throw new EngineError('UNAUTHENTICATED', 'send connection_init with an API key first');
   const request = toOperationRequest(payload);
   const operation = gateway.prepare(request, principal);
   const idempotencyKey = readIdempotencyKey(undefined, request.extensions);
-  const contextValue: OperationContext = { connection, id, request, operation, principal, requestId, idempotencyKey };
+  const contextValue: OperationContext = { session, id, request, operation, principal, requestId, idempotencyKey };
   return { document: operation.document, operationName: request.operationName, contextValue };
 }
 
@@ -86,22 +111,35 @@ function contextOf(args: { readonly contextValue?: unknown }): OperationContext 
   return args.contextValue as OperationContext; // what toArguments put there
 }
 
+/** A query or mutation. A socket with one under way is not closed by the drain before its answer is on the way. */
+async function run(
+  gateway: Gateway,
+  { session, operation, request, principal, requestId, idempotencyKey }: OperationContext,
+): Promise<ExecutionResult> {
+  session.connection.calls++;
+  try {
+    return await gateway.run(operation, request, { principal, requestId, idempotencyKey });
+  } finally {
+    session.connection.calls--;
+  }
+}
+
 /** The live room feeds the socket; graphql-ws only learns when the stream ends. */
 function watch(
   gateway: Gateway,
-  { connection, id, request, operation, principal, requestId }: OperationContext,
+  { session, id, request, operation, principal, requestId }: OperationContext,
 ): AsyncGenerator<never> {
   return new SilentIterator(async (end) => {
-    const { sink, forget } = connection.sinkFor(id, end);
+    const sink = session.connection.sinkFor(id, end);
     try {
       const caller = { principal, requestId, idempotencyKey: undefined };
-      const detach = await gateway.watch(operation, request, caller, { sink });
+      const detach = await gateway.watch(operation, request, caller, { sink, owner: session });
       return () => {
-        forget();
+        sink.forget();
         detach();
       };
     } catch (error) {
-      forget();
+      sink.forget();
       throw error;
     }
   });

@@ -1,4 +1,4 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type Server, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { GraphQLSchema } from 'graphql';
@@ -6,10 +6,18 @@ import { EngineError, StartupError } from '../errors.ts';
 import type { Principal } from '../identity/principal.ts';
 import { bearerKey } from './authenticate.ts';
 import { corsHeaders, isAllowedOrigin } from './cors.ts';
+import { type Departing, drain } from './drain.ts';
 import type { Caller, Gateway } from './gateway.ts';
 import { createGraphqlHttp } from './graphql.ts';
-import { HttpFault, readIdempotencyKey, readJsonBody, requestIdOf, toOperationRequest } from './request.ts';
-import { type SseStream, serveSse } from './sse.ts';
+import {
+  HttpFault,
+  type OperationRequest,
+  readIdempotencyKey,
+  readJsonBody,
+  requestIdOf,
+  toOperationRequest,
+} from './request.ts';
+import { SseStreams, serveSse } from './sse.ts';
 import { statusOf } from './status.ts';
 import { createWebSockets, type WebSockets } from './websocket.ts';
 
@@ -21,6 +29,8 @@ export interface HttpServerOptions {
   readonly servesGraphql: boolean;
   /** Origins of browsers that may call, beside the server's own. */
   readonly corsOrigins: readonly string[];
+  /** Aborts when the process is told to stop: new sockets and streams are refused from then on. */
+  readonly draining: AbortSignal;
   /** Whether the process can serve; the text says why not. */
   readonly readiness: () => Promise<string | undefined>;
   /** The text of `/metrics`. */
@@ -35,13 +45,13 @@ export interface HttpServer {
   socketOwners(): ReadonlySet<string>;
   /** Lets new operations on open sockets go by what the keys may do now. */
   refreshSockets(principals: ReadonlyMap<string, Principal>): void;
-  /** Ends the sockets of a principal with 4403. */
-  endSockets(principalId: string): void;
+  /** Ends the sockets of these principals with 4403. */
+  endSockets(principalIds: ReadonlySet<string>): void;
   /**
-   * Stops taking connections, asks the clients of sockets (1012) and streams to come back, spread over half of `drainMs`, lets requests finish,
-   * then ends what is left.
+   * Sends the clients of sockets (1012) and streams away, spread over `windowMs`, closes the port, lets requests finish;
+   * 3 s behind the window whatever is left is cut off. Call it when `draining` has aborted.
    */
-  drain(drainMs: number): Promise<void>;
+  drain(windowMs: number): Promise<void>;
 }
 
 /** Longer than any statement may take. Node counts from the last progress it saw, so that it may take twice as long. */
@@ -49,7 +59,7 @@ const IDLE_SOCKET_MS = 60_000;
 
 export function createHttpServer(options: HttpServerOptions): HttpServer {
   const sockets = createWebSockets(options.gateway);
-  const streams = new Set<SseStream>();
+  const streams = new SseStreams();
   const yoga = createGraphqlHttp(options);
   const server = createServer(
     {
@@ -60,6 +70,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
       keepAliveTimeout: 75_000,
       connectionsCheckingInterval: 1_000,
       requireHostHeader: true,
+      ServerResponse: responseOf(options.draining),
       // other offers, such as h2c, are declined by serving the request as it is
       shouldUpgradeCallback: ({ headers }) => headers.upgrade?.toLowerCase() === 'websocket',
     },
@@ -77,7 +88,8 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     for (const [name, value] of corsHeaders(request, options.corsOrigins)) response.setHeader(name, value);
     if (pathname === '/graphql' && options.servesGraphql) return serveGraphql(request, response);
     if (pathname === '/healthz') return send(response, 200, 'ok\n');
-    if (pathname === '/readyz') return sendReadiness(response, await options.readiness());
+    if (pathname === '/readyz')
+      return sendReadiness(response, options.draining.aborted ? 'draining' : await options.readiness());
     if (pathname === '/metrics') return send(response, 200, await options.metrics(), 'text/plain; version=0.0.4');
     send(response, 404, notFound(pathname, options.servesGraphql));
   }
@@ -96,11 +108,11 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     const body = toOperationRequest(request.method === 'POST' ? await readJsonBody(request) : queryOf(request));
     const idempotencyKey = readIdempotencyKey(headerOf(request, 'idempotency-key'), body.extensions);
     const caller: Caller = { principal, requestId, idempotencyKey };
-    const isStream =
-      accepts(request, 'text/event-stream') &&
-      (!acceptsJson(request) || options.gateway.prepare(body, principal).kind === 'subscription');
-    if (isStream) await serveSse(options.gateway, { request, response, body, caller }, streams);
-    else await serveByYoga(Object.assign(request, { body }), response, { caller });
+    if (!accepts(request, 'text/event-stream')) return serveByYoga(ofYoga(request, body), response, { caller });
+    const isStream = options.gateway.prepare(body, principal).kind === 'subscription';
+    if (!isStream && acceptsJson(request)) return serveByYoga(ofYoga(request, body), response, { caller });
+    if (isStream) await admitStream({ request, response }, principal, options);
+    await serveSse(options.gateway, { request, response, body, caller }, streams);
   }
 
   async function serveByYoga(
@@ -111,12 +123,19 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     await yoga(request, response, context);
   }
 
+  /** The same object for the same stream at each call: the drain remembers whom it has sent away. */
+  function* departing(): Generator<Departing> {
+    yield* streams;
+    yield* sockets.connections();
+  }
+
   /** Answers what went wrong before GraphQL could, as a GraphQL error all the same. */
   function fail(error: unknown, { request, response }: { request: IncomingMessage; response: ServerResponse }): void {
     if (response.headersSent) return void response.destroy();
     const requestId = String(response.getHeader('x-request-id') ?? requestIdOf(request));
     const { status, errors } = describeFault(options.gateway, error, requestId);
     if (!request.complete) response.setHeader('connection', 'close');
+    if (PASSING.has(status)) response.setHeader('retry-after', '1');
     response.setHeader('content-type', 'application/json; charset=utf-8');
     if (status === 405) response.setHeader('allow', 'POST');
     if (status === 401) response.setHeader('www-authenticate', 'Bearer');
@@ -127,10 +146,57 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     listen: (port, host) => listen(server, { port, host }),
     socketOwners: () => new Set([...sockets.connections()].flatMap(({ principal }) => principal?.id ?? [])),
     refreshSockets: (principals) => sockets.refresh(principals),
-    endSockets: (principalId) => sockets.end(principalId),
-    drain: (drainMs) => drain({ server, sockets, streams, drainMs }),
+    endSockets: (principalIds) => sockets.end(principalIds),
+    async drain(windowMs) {
+      await drain({ server, open: () => [...departing()], windowMs });
+      sockets.close();
+    },
   };
 }
+
+/**
+ * Takes a place for an event stream, given back when its connection or answer ends.
+ * @throws EngineError UNAVAILABLE while the process drains; RATE_LIMITED if the key has as many connections as it may
+ */
+async function admitStream(
+  { request, response }: { readonly request: IncomingMessage; readonly response: ServerResponse },
+  { id }: Principal,
+  { gateway, draining }: HttpServerOptions,
+): Promise<void> {
+  if (draining.aborted) throw new EngineError('UNAVAILABLE', 'the server is stopping; connect again');
+  if (!(await gateway.connections.take(id)))
+    throw new EngineError('RATE_LIMITED', 'the key has as many connections as it may; close some, or use another key');
+  const { socket } = request;
+  const release = () => {
+    response.off('close', release);
+    socket.off('close', release);
+    gateway.connections.release(id);
+  };
+  if (response.destroyed || socket.destroyed) return release();
+  response.once('close', release);
+  // an answer that waits behind another on its connection is never told that this has closed
+  socket.once('close', release);
+}
+
+/** yoga takes the parsed body from the request. */
+function ofYoga(request: IncomingMessage, body: OperationRequest): IncomingMessage {
+  return Object.assign(request, { body });
+}
+
+/** Answers that tell their clients, while the process drains, to open the next connection, which then leads elsewhere. */
+function responseOf(draining: AbortSignal): typeof ServerResponse {
+  return class<Request extends IncomingMessage> extends ServerResponse<Request> {
+    /** Whatever its overloads take is passed on as it is. */
+    override writeHead(...given: never[]): this {
+      if (draining.aborted) this.setHeader('connection', 'close');
+      Reflect.apply(super.writeHead, this, given);
+      return this;
+    }
+  };
+}
+
+/** Of refusals that may be asked again soon. */
+const PASSING: ReadonlySet<number> = new Set([429, 503]);
 
 function describeFault(gateway: Gateway, error: unknown, requestId: string) {
   if (error instanceof HttpFault)
@@ -221,11 +287,15 @@ function upgrade(
 }
 
 /** The status line of a refusal; undefined for an upgrade that may go on. */
-function upgradeFault(request: IncomingMessage, { servesGraphql, corsOrigins }: HttpServerOptions): string | undefined {
+function upgradeFault(
+  request: IncomingMessage,
+  { servesGraphql, corsOrigins, draining }: HttpServerOptions,
+): string | undefined {
   try {
     requireOneHost(request);
     if (pathOf(request) !== '/graphql' || !servesGraphql) return '404 Not Found';
-    return isAllowedOrigin(request, corsOrigins) ? undefined : '403 Forbidden';
+    if (!isAllowedOrigin(request, corsOrigins)) return '403 Forbidden';
+    return draining.aborted ? '503 Service Unavailable\r\nretry-after: 1' : undefined;
   } catch {
     return '400 Bad Request';
   }
@@ -255,30 +325,4 @@ function describeListenFault(
     EADDRNOTAVAIL: `HOST ${host} is not an address of this machine; set HOST to one, 127.0.0.1 or 0.0.0.0`,
   }[error.code ?? ''];
   return new StartupError(reason ?? `can't listen on ${host}:${port}: ${error.message}`, { cause: error });
-}
-
-interface Drain {
-  readonly server: Server;
-  readonly sockets: WebSockets;
-  readonly streams: ReadonlySet<SseStream>;
-  readonly drainMs: number;
-}
-
-const SERVICE_RESTART = 1012;
-
-async function drain({ server, sockets, streams, drainMs }: Drain): Promise<void> {
-  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-  server.closeIdleConnections();
-  const open = [
-    ...[...streams].map((stream) => () => stream.close()),
-    ...[...sockets.connections()].map((connection) => () => connection.close(SERVICE_RESTART, 'Service restart')),
-  ];
-  // spread over half the time, so that they do not all come back at once
-  const timers = open.map((close, at) => setTimeout(close, (at / open.length) * (drainMs / 2)));
-  const deadline = new Promise<void>((resolve) => timers.push(setTimeout(resolve, drainMs)));
-  await Promise.race([closed, deadline]);
-  for (const timer of timers) clearTimeout(timer);
-  sockets.close();
-  server.closeAllConnections();
-  await closed;
 }

@@ -30,7 +30,9 @@ export function createKeyStore(database: Database): KeyStore {
     },
     async refresh(keyIds) {
       if (keyIds.length === 0) return new Map();
-      const rows = await selectKeys(database.db).where('id', 'in', keyIds).execute();
+      const rows = await selectKeys(database.db)
+        .where(sql<boolean>`id = any(${[...keyIds]}::text[])`)
+        .execute();
       return new Map(rows.filter(({ is_live }) => is_live).map((row) => [toPrincipal(row).id, toPrincipal(row)]));
     },
   };

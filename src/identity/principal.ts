@@ -31,6 +31,11 @@ export function requireScope(principal: Principal, scope: string): void {
   if (!principal.scopes.has(scope)) throw new EngineError('FORBIDDEN', `this needs the scope "${scope}"`);
 }
 
+/** Whether two principals see the events of one account within the same narrowing; their scopes may differ. */
+export function isSameAudience(one: Principal, other: Principal): boolean {
+  return one.accountId === other.accountId && filterKey(one.narrowing) === filterKey(other.narrowing);
+}
+
 /** What a principal may see, as one text: equal for principals that see the same. Never a key's or token's id. */
 export function fingerprint({ accountId, scopes, narrowing }: Principal): string {
   return JSON.stringify([accountId, [...scopes].sort(), filterKey(narrowing)]);

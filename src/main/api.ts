@@ -1,39 +1,57 @@
 import { sql } from 'kysely';
+import type { Waiting } from '../consumers/waiting.ts';
 import type { Database } from '../database/connect.ts';
-import { EngineError } from '../errors.ts';
 import { createPrepareDocument } from '../graphql/operation.ts';
 import { createGateway } from '../http/gateway.ts';
 import { createHttpServer, type HttpServer } from '../http/server.ts';
-import { createKeyStore, type KeyStore } from '../identity/keys.ts';
+import { createKeyStore } from '../identity/keys.ts';
 import { createShardFeeds } from '../live/feed.ts';
-import { createHub, type Hub } from '../live/hub.ts';
+import { CHECKPOINT_MS, createHub, type Hub } from '../live/hub.ts';
 import { systemClock } from '../runtime/clock.ts';
 import { runLoop } from '../runtime/loop.ts';
+import { provideConsumers } from './consumers.ts';
+import { createRevocation } from './revocation.ts';
 import { idleAfter, type RoleOptions, type Service } from './services.ts';
 
 /** The HTTP side, and in the role `api` the live streams behind it. */
 export interface Api {
   readonly server: HttpServer;
   readonly hub: Hub;
+  /** Polls of consumers that wait for events. */
+  readonly waiting: Waiting;
   readonly run: Service;
 }
 
 export interface ApiOptions extends RoleOptions {
+  /** Aborts when the process is told to stop. */
+  readonly draining: AbortSignal;
   readonly metrics: () => Promise<string>;
+  /** For how long a quiet stream is told nothing of where it stands. @default 10_000 (ms) */
+  readonly checkpointMs?: number | undefined;
 }
 
-export function createApi({ stores, engine, config, observe, metrics }: ApiOptions): Api {
+export function createApi({
+  stores,
+  engine,
+  draining,
+  config,
+  observe,
+  metrics,
+  checkpointMs = CHECKPOINT_MS,
+}: ApiOptions): Api {
   const { database, bus } = stores;
   const { services, schema } = engine;
   const feeds = createShardFeeds({ database, bus, observe });
-  const hub = createHub({ database, cursors: services.cursors, feeds, clock: systemClock, observe });
+  const hub = createHub({ database, cursors: services.cursors, feeds, clock: systemClock, observe, checkpointMs });
   const keys = createKeyStore(database);
+  const waiting = provideConsumers({ services, feeds, keys, draining });
   const gateway = createGateway({
     schema,
     engine: services,
     prepareDocument: createPrepareDocument(schema),
     hub,
     keys,
+    connections: stores.connections,
     observe,
   });
   const server = createHttpServer({
@@ -42,6 +60,7 @@ export function createApi({ stores, engine, config, observe, metrics }: ApiOptio
     graphiql: config.graphiql,
     servesGraphql: config.roles.includes('api'),
     corsOrigins: config.corsOrigins,
+    draining,
     readiness: () => readiness(database),
     metrics,
   });
@@ -49,16 +68,18 @@ export function createApi({ stores, engine, config, observe, metrics }: ApiOptio
     await Promise.all([
       runLoop({ name: 'live.catch_up', everyMs: 200, signal, observe, work: createCatchUp(hub) }),
       runLoop({
-        name: 'live.revocation',
-        everyMs: 1_000,
+        name: 'live.checkpoints',
+        everyMs: Math.min(1_000, checkpointMs),
         signal,
         observe,
-        work: idleAfter(() => endRevoked({ hub, keys, server })),
+        work: idleAfter(async () => hub.tellQuiet()),
       }),
+      createRevocation({ hub, keys, server, bus, observe })(signal),
+      stores.connections.run(signal),
     ]);
     await hub.close();
   };
-  return { server, hub, run };
+  return { server, hub, waiting, run };
 }
 
 /** Each second while the bus works, each 200 ms while it does not. */
@@ -68,30 +89,6 @@ function createCatchUp(hub: Hub): () => Promise<'idle'> {
     if (hub.isInterrupted() || calls++ % 5 === 0) await hub.catchUp();
     return 'idle';
   };
-}
-
-interface Revocation {
-  readonly hub: Hub;
-  readonly keys: KeyStore;
-  readonly server: HttpServer;
-}
-
-/** Each second: what a key has lost ends what depends on it. */
-async function endRevoked({ hub, keys, server }: Revocation): Promise<void> {
-  const owners = new Set([...hub.owners(), ...server.socketOwners()]);
-  const live = await keys.refresh([...owners].map((owner) => owner.replace(/^key_/, '')));
-  server.refreshSockets(live);
-  for (const owner of owners) {
-    const principal = live.get(owner);
-    if (principal === undefined) {
-      hub.end(owner, new EngineError('UNAUTHENTICATED', 'the API key was revoked or has expired'));
-      // the streams' errors go out first
-      setImmediate(() => server.endSockets(owner));
-    } else {
-      const hasLost = (scopes: readonly string[]) => scopes.some((scope) => !principal.scopes.has(scope));
-      hub.end(owner, new EngineError('FORBIDDEN', 'the API key has lost a scope that this operation needs'), hasLost);
-    }
-  }
 }
 
 async function readiness(database: Database): Promise<string | undefined> {

@@ -14,6 +14,8 @@ export interface ComposeOptions {
   /** @default migrations/domain */
   readonly domainMigrations?: URL;
   readonly observe: Observe;
+  /** For how long a quiet stream is told nothing of where it stands: tests shorten it. @default 10_000 (ms) */
+  readonly checkpointMs?: number;
   /** Called if the running process can't go on; it should stop. */
   readonly onFatal: (error: StartupError) => void;
 }
@@ -46,9 +48,18 @@ export async function compose(options: ComposeOptions): Promise<App> {
     const engine = await createEngine({ stores, domain, config });
     const role = { stores, domain, engine, config, observe };
     const callbacks = provideCallbacks(role);
-    const api = createApi({ ...role, metrics: metrics.text });
+    const api = createApi({
+      ...role,
+      draining: draining.signal,
+      metrics: metrics.text,
+      checkpointMs: options.checkpointMs,
+    });
     metrics.gauge('fanfare_streams', 'Live streams that are open.', () => api.hub.count().streams);
     metrics.gauge('fanfare_stream_groups', 'Groups of equal live streams.', () => api.hub.count().groups);
+    metrics.gauge('fanfare_connections', 'WebSockets and event streams that hold a place.', () =>
+      stores.connections.held(),
+    );
+    metrics.gauge('fanfare_waiting_polls', 'Polls of consumers that wait for events.', () => api.waiting.count());
     const services: Service[] = [api.run];
     if (config.roles.includes('relay')) services.push(createRelay(role));
     const port = await api.server.listen(config.port, config.host);

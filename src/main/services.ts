@@ -23,9 +23,12 @@ import { checkSecretsKey } from './secrets-check.ts';
 import type { Stores } from './stores.ts';
 
 /** Channels for hints. */
-const CAPTURED = 'captured';
+export const CAPTURED = 'captured';
 /** A batch was stamped, and its deliveries born. */
 export const STAMPED = 'stamped';
+/** What every process that serves should look at; `KEYS_CHANGED` is the one message so far. */
+export const CONTROL = 'control';
+export const KEYS_CHANGED = 'keys changed';
 
 /** A part of the process that runs until it is told to stop. */
 export type Service = (signal: AbortSignal) => Promise<void>;
@@ -72,6 +75,7 @@ export async function createEngine({ stores, domain, config }: EngineOptions): P
     registry: domain.registry,
     accountTables,
     callsUnderWay: new Map(),
+    keysChanged: () => void bus.publish(CONTROL, KEYS_CHANGED).catch(() => {}), // only a hint: the keys are polled
     rooms: new Map(),
   };
   return { services, schema, captured };

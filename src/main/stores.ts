@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { sql } from 'kysely';
 import type { Bus } from '../bus/bus.ts';
@@ -12,6 +12,9 @@ import { migrate } from '../database/migrate.ts';
 import { takeModeLock } from '../database/mode-lock.ts';
 import type { StartupError } from '../errors.ts';
 import { describeKeyFault, makeKey } from '../identity/key-format.ts';
+import type { ConnectionLimit } from '../limits/connections.ts';
+import { createMemoryConnectionLimit } from '../limits/memory.ts';
+import { connectRedisConnectionLimit } from '../limits/redis.ts';
 import { systemClock } from '../runtime/clock.ts';
 import type { Observe } from '../runtime/observe.ts';
 
@@ -22,6 +25,8 @@ export interface Stores {
   /** For the process's own work; the same where there is one session. */
   readonly engineDatabase: Database;
   readonly bus: Bus;
+  /** The places of WebSockets and event streams, by key. */
+  readonly connections: ConnectionLimit;
   /** 32 bytes. */
   readonly secretsKey: Uint8Array;
   /** The admin key: given by the environment, or the folder's own. Undefined: the database has to hold keys already. */
@@ -79,6 +84,7 @@ async function openEmbedded({ config, domainMigrations, observe }: StoreOptions,
     database,
     engineDatabase: database,
     bus,
+    connections: createMemoryConnectionLimit({ limit: config.connectionsPerKey }),
     secretsKey: config.secretsKey ?? requireBytes(parseSecretsKey(keyText)),
     adminKey: config.adminApiKey ?? ownKey,
     adminKeyFile: ownKey === undefined ? undefined : join(config.dataDir, 'admin-key'),
@@ -109,13 +115,21 @@ async function openServers(
     await takeModeLock({ url, kind: isAlone ? 'exclusive' : 'shared', clock: systemClock, onLost: onFatal }),
   );
   await migrateAtLeisure(url, domainMigrations);
-  const bus =
-    config.mode === 'cluster' ? await openRedis(database, config.redisUrl, observe) : createMemoryBus({ observe });
+  const redis =
+    config.mode === 'cluster' ? { url: config.redisUrl, prefix: await installationPrefix(database) } : undefined;
+  const bus = redis === undefined ? createMemoryBus({ observe }) : await connectRedisBus({ ...redis, observe });
   closers.push(() => bus.close());
+  const limit = config.connectionsPerKey;
+  const connections =
+    redis === undefined || !config.roles.includes('api')
+      ? createMemoryConnectionLimit({ limit })
+      : await connectRedisConnectionLimit({ ...redis, node: randomUUID(), limit, observe });
+  closers.push(() => connections.close());
   return {
     database,
     engineDatabase,
     bus,
+    connections,
     secretsKey: config.secretsKey,
     adminKey: config.adminApiKey,
     adminKeyFile: undefined,
@@ -138,8 +152,8 @@ async function migrateAtLeisure(url: string, domainMigrations: URL | undefined):
   }
 }
 
-/** Channels carry the Postgres system and the database: what was restored from a backup of another is another installation. */
-async function openRedis(database: Database, url: string, observe: Observe): Promise<Bus> {
+/** Names on Redis carry the Postgres system and the database: what was restored from a backup of another is another installation. */
+async function installationPrefix(database: Database): Promise<string> {
   const { rows } = await sql<{ place: string }>`
     select system_identifier::text || '/' || current_database() as place from pg_control_system()
   `.execute(database.db);
@@ -147,7 +161,7 @@ async function openRedis(database: Database, url: string, observe: Observe): Pro
     .update(rows[0]?.place ?? '')
     .digest('hex')
     .slice(0, 16);
-  return connectRedisBus({ url, prefix: `ff:${place}:`, observe });
+  return `ff:${place}:`;
 }
 
 function requireBytes(bytes: Uint8Array | undefined): Uint8Array {

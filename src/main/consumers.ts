@@ -1,0 +1,31 @@
+import { provideConsumerServices } from '../consumers/field-services.ts';
+import type { Waiting } from '../consumers/waiting.ts';
+import { EngineError } from '../errors.ts';
+import type { EngineServices } from '../graphql/context.ts';
+import type { KeyStore } from '../identity/keys.ts';
+import type { ShardFeeds } from '../live/feed.ts';
+import { readShardOf } from '../outbox/read.ts';
+
+export interface ConsumerOptions {
+  readonly services: EngineServices;
+  readonly feeds: ShardFeeds;
+  readonly keys: KeyStore;
+  /** Aborts when the process is told to stop: polls that wait are answered at once. */
+  readonly draining: AbortSignal;
+}
+
+/** Lets the fields of consumers work in this process: polls that wait hear of events by the feeds of the live streams. */
+export function provideConsumers({ services, feeds, keys, draining }: ConsumerOptions): Waiting {
+  return provideConsumerServices(services, {
+    draining,
+    watch: async (accountId, ring) => {
+      const shard = await readShardOf(services.database.db, accountId);
+      return feeds.attach({ shard, accountId }, ring);
+    },
+    refresh: async (principal) => {
+      const now = (await keys.refresh([principal.id.replace(/^key_/, '')])).get(principal.id);
+      if (now === undefined) throw new EngineError('UNAUTHENTICATED', 'the API key was revoked or has expired');
+      return now;
+    },
+  });
+}

@@ -1,104 +1,121 @@
-import { eventually } from '../test/support/eventually.ts';
 import type { Broadcast } from './baselines/broadcast.ts';
+import type { EventBroadcast } from './baselines/event-broadcast.ts';
 import type { Bed } from './support/bed.ts';
-import type { Crowd } from './support/crowd-program.ts';
+import type { Crowd, CrowdOptions } from './support/crowd-program.ts';
 import type { Row } from './support/report.ts';
 import { interleave } from './support/rounds.ts';
 import { startCluster } from './support/server.ts';
 import { median } from './support/statistics.ts';
 import { emitStockChanges } from './support/store.ts';
 import { describeCost, startUsageMeter, type Used } from './support/usage.ts';
+import { type Audience, untilAllHear, type WaveKind } from './support/waves.ts';
 import type { Worker } from './support/worker.ts';
 
-const SOCKETS = 1_000;
-/** Waves of one round: how many events each brings to each socket, and how many waves there are. */
-const SINGLE = { name: 'one event', events: 1, waves: 20 } as const;
-const BURST = { name: 'burst of 100', events: 100, waves: 2 } as const;
-
-interface Round {
-  readonly single: WaveFigures;
-  readonly burst: WaveFigures;
-}
+const CLIENTS = 1_000;
+const SINGLE = { name: 'one event', events: 1, waves: 20 };
+const TEN = { name: 'ten at a time', events: 10, waves: 6 };
+const BURST = { name: 'burst of 100', events: 100, waves: 2 };
 
 interface WaveFigures extends Used {
-  /** Frames a second from the first to the last, the median of the waves. */
+  /** Frames a second from the first to the last, the median of the waves: the way to the first is `stream`'s to measure. */
   readonly perSecond: number;
   /** Of the sending process, µs for each frame, over all waves. */
   readonly cpuMicroseconds: number;
 }
 
-/** One side: who listens, who sends, and what makes it send. */
-interface Side {
-  readonly crowd: Worker<Crowd>;
-  readonly senderPid: number;
-  send(events: number): Promise<void>;
-}
+type Transport = NonNullable<CrowdOptions['transport']>;
+/** A sender without GraphQL behind it. */
+type Bare = Worker<Broadcast> | Worker<EventBroadcast>;
 
 /**
  * Events to 1,000 sockets with the same subscription, against a bare `ws` server that sends frames of the same size to as
- * many sockets; one event at a time, and a hundred of one transaction. Events are emitted by SQL: the API process does
+ * many sockets; one event at a time, ten and a hundred of one transaction. Events are emitted by SQL: the API process does
  * nothing but fan out.
  */
-export async function benchFanout(bed: Bed, { rounds }: { readonly rounds: number }): Promise<Row[]> {
-  const subject = await openSubject(bed);
-  const baseline = await openBaseline(bed, await subject.crowd.call('sample'));
-  const measured = await interleave<Round>({
+export function benchFanout(bed: Bed, { rounds }: { readonly rounds: number }): Promise<Row[]> {
+  const program = new URL('baselines/broadcast.ts', import.meta.url);
+  const kinds = [SINGLE, TEN, BURST];
+  return compare(bed, {
     name: 'fanout',
     rounds,
-    subject: () => runRound(subject),
-    baseline: () => runRound(baseline),
+    kinds,
+    transport: 'websocket',
+    startBare: () => bed.startWorker(program),
   });
-  return [SINGLE, BURST].flatMap((kind) => {
-    const figures = (rows: readonly Round[], figure: 'perSecond' | 'cpuMicroseconds') =>
-      rows.map((round) => (kind === SINGLE ? round.single : round.burst)[figure]);
-    const row = (name: string, unit: string, figure: 'perSecond' | 'cpuMicroseconds'): Row => ({
-      name: `fanout: ${kind.name}${name}`,
+}
+
+/** The same over server-sent events, against a bare server that writes each event by one `write` for each response. */
+export function benchSse(bed: Bed, { rounds }: { readonly rounds: number }): Promise<Row[]> {
+  const program = new URL('baselines/event-broadcast.ts', import.meta.url);
+  const kinds = [SINGLE, TEN];
+  return compare(bed, { name: 'sse', rounds, kinds, transport: 'sse', startBare: () => bed.startWorker(program) });
+}
+
+interface Comparison {
+  readonly name: string;
+  readonly rounds: number;
+  readonly kinds: readonly WaveKind[];
+  readonly transport: Transport;
+  readonly startBare: () => Bare;
+}
+
+async function compare(bed: Bed, { name, rounds, kinds, transport, startBare }: Comparison): Promise<Row[]> {
+  const subject = await openSubject(bed, transport);
+  const baseline = await openBaseline(bed, transport, {
+    bare: startBare(),
+    sample: await subject.crowd.call('sample'),
+  });
+  const measured = await interleave<readonly WaveFigures[]>({
+    name,
+    rounds,
+    subject: () => runRound(subject, kinds),
+    baseline: () => runRound(baseline, kinds),
+  });
+  return kinds.flatMap((kind, at) => {
+    const of = (rows: readonly (readonly WaveFigures[])[]) => rows.flatMap((round) => round[at] ?? []);
+    const [ours, bare] = [of(measured.subject), of(measured.baseline)];
+    const row = (suffix: string, unit: string, figure: 'perSecond' | 'cpuMicroseconds'): Row => ({
+      name: `${name}: ${kind.name}${suffix}`,
       unit,
-      subject: figures(measured.subject, figure),
-      baseline: figures(measured.baseline, figure),
-      limitedBy: describeCost(measured.subject.map((round) => (kind === SINGLE ? round.single : round.burst))),
+      subject: ours.map((each) => each[figure]),
+      baseline: bare.map((each) => each[figure]),
+      limitedBy: describeCost(ours),
     });
     return [row('', 'frames/s', 'perSecond'), row(', CPU of the sender', 'µs/frame', 'cpuMicroseconds')];
   });
 }
 
-async function openSubject(bed: Bed): Promise<Side> {
+async function openSubject(bed: Bed, transport: Transport): Promise<Audience> {
   const { api, databaseUrl } = await startCluster(bed);
   const crowd = bed.startWorker<Crowd>(new URL('support/crowd-program.ts', import.meta.url));
-  await crowd.call('open', { url: api.wsUrl, key: api.key, sockets: SOCKETS });
+  const url = transport === 'sse' ? api.url : api.wsUrl;
+  await crowd.call('open', { url, key: api.key, sockets: CLIENTS, transport });
   const send = (events: number) => emitStockChanges(databaseUrl, events);
-  await untilAllHear(crowd, () => send(1));
-  return { crowd, senderPid: api.pid, send };
+  const audience = { crowd, sockets: CLIENTS, senderPid: api.pid, send };
+  await untilAllHear(audience);
+  return audience;
 }
 
-async function openBaseline(bed: Bed, sample: string): Promise<Side> {
-  const server = bed.startWorker<Broadcast>(new URL('baselines/broadcast.ts', import.meta.url));
+async function openBaseline(
+  bed: Bed,
+  transport: Transport,
+  { bare, sample }: { readonly bare: Bare; readonly sample: string },
+): Promise<Audience> {
   const crowd = bed.startWorker<Crowd>(new URL('support/crowd-program.ts', import.meta.url));
-  await crowd.call('open', { url: await server.call('listen'), key: 'none', sockets: SOCKETS });
-  const send = (events: number) => server.call('broadcast', sample, events);
-  await untilAllHear(crowd, () => send(1));
-  return { crowd, senderPid: server.pid, send };
+  await crowd.call('open', { url: await bare.call('listen'), key: 'none', sockets: CLIENTS, transport });
+  const send = (events: number) => bare.call('broadcast', sample, events);
+  const audience = { crowd, sockets: CLIENTS, senderPid: bare.pid, send };
+  await untilAllHear(audience);
+  return audience;
 }
 
-/** A subscription is not acknowledged: the first event on each socket says that it is there. */
-async function untilAllHear(crowd: Worker<Crowd>, send: () => Promise<void>): Promise<void> {
-  await eventually(
-    async () => {
-      await send();
-      return (await crowd.call('countHeard')) === SOCKETS;
-    },
-    { deadlineMs: 60_000, everyMs: 500, describe: 'all sockets to hear an event' },
-  );
+async function runRound(audience: Audience, kinds: readonly WaveKind[]): Promise<readonly WaveFigures[]> {
+  const figures: WaveFigures[] = [];
+  for (const kind of kinds) figures.push(await runWaves(audience, kind));
+  return figures;
 }
 
-async function runRound(side: Side): Promise<Round> {
-  return { single: await runWaves(side, SINGLE), burst: await runWaves(side, BURST) };
-}
-
-async function runWaves(
-  { crowd, senderPid, send }: Side,
-  { events, waves }: { readonly events: number; readonly waves: number },
-): Promise<WaveFigures> {
+async function runWaves({ crowd, senderPid, send }: Audience, { events, waves }: WaveKind): Promise<WaveFigures> {
   const rates: number[] = [];
   const meter = startUsageMeter({ sender: () => [senderPid], crowd: () => [crowd.pid] });
   for (let wave = 0; wave < waves; wave++) {
@@ -108,6 +125,6 @@ async function runWaves(
     rates.push((frames * 1_000) / (lastAt - firstAt));
   }
   const usage = meter.stop();
-  const count = waves * events * SOCKETS;
+  const count = waves * events * CLIENTS;
   return { perSecond: median(rates), cpuMicroseconds: ((usage.seconds.sender ?? 0) * 1e6) / count, count, usage };
 }

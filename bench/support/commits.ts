@@ -24,6 +24,29 @@ export async function readCommits(databaseUrl: string, count: number): Promise<R
   return new Map(rows.map((row) => [row.id, row]));
 }
 
+/** When the changes of the events from this position on were committed: times of the commit records, in ms of the day's clock. */
+export async function readCommitTimes(databaseUrl: string, position: number): Promise<readonly number[]> {
+  const { rows } = await withClient(databaseUrl, (client) =>
+    client.query<{ at: number }>(
+      `select extract(epoch from pg_xact_commit_timestamp(e.xmin))::float8 * 1000 as at
+       from fanfare.log l join fanfare.event e on e.seq = l.seq where l.position >= $1 order by l.position`,
+      [position],
+    ),
+  );
+  return rows.map(({ at }) => at);
+}
+
+/** When the log's last event was stamped: the time of the commit record, in ms of the day's clock. */
+export async function readLastStamp(databaseUrl: string): Promise<number> {
+  const { rows } = await withClient(databaseUrl, (client) =>
+    client.query<{ at: number }>(
+      `select extract(epoch from pg_xact_commit_timestamp(xmin))::float8 * 1000 as at
+       from fanfare.log order by seq desc limit 1`,
+    ),
+  );
+  return rows[0]?.at ?? Number.NaN;
+}
+
 /** From commits to arrivals. @throws Error if an arrival is of no event of the round, or an event did not arrive */
 export function latenciesOf(arrivals: readonly Arrival[], commits: ReadonlyMap<string, Commit>): number[] {
   if (new Set(arrivals.map(({ id }) => id)).size !== commits.size)
@@ -49,6 +72,12 @@ export function stagesOf(arrivals: readonly Arrival[], commits: ReadonlyMap<stri
     stamp: median(all.map(({ stamping, stamped }) => stamped - stamping)),
     out: median(all.map(({ stamped, at }) => at - stamped)),
   };
+}
+
+/** The medians of the rounds' stages as one short phrase. */
+export function describeStages(rounds: readonly Stages[]): string {
+  const of = (read: (stages: Stages) => number) => median(rounds.map(read)).toFixed(1);
+  return `two commits in a row: ${of((s) => s.untilStamp)} ms until the stamp, ${of((s) => s.stamp)} stamping, ${of((s) => s.out)} its flush and the way out`;
 }
 
 function commitOf(commits: ReadonlyMap<string, Commit>, id: string): Commit {

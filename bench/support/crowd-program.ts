@@ -1,13 +1,24 @@
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
-import { clientFrame, createFrameReader, pongFrame, upgradeRequest } from './frames.ts';
+import {
+  clientFrame,
+  createEventReader,
+  createFrameReader,
+  eventsRequest,
+  pongFrame,
+  upgradeRequest,
+} from './frames.ts';
 import { serveMethods } from './worker.ts';
 
 export interface CrowdOptions {
-  /** `ws://…` */
+  /** `ws://…`, or `http://…` for server-sent events. */
   readonly url: string;
   readonly key: string;
   readonly sockets: number;
+  /** `each`: every socket subscribes by a document of its own, with its own name for one field. @default 'one' */
+  readonly documents?: 'one' | 'each';
+  /** @default 'websocket' */
+  readonly transport?: 'websocket' | 'sse';
 }
 
 /** When a set of frames came, in ms of this process's clock. */
@@ -26,6 +37,7 @@ const AT_ONCE = 50;
 /** Many sockets, each with one subscription, that count frames and check that no position is missing or repeated. */
 export function createCrowd() {
   const positions: number[] = [];
+  let opened = 0;
   let wave = { firstAt: 0, lastAt: 0, frames: 0 };
   let expected = 0;
   let complete = Promise.withResolvers<void>();
@@ -44,12 +56,23 @@ export function createCrowd() {
     if (wave.frames === expected) complete.resolve();
   }
 
-  async function openOne(number: number, { url, key }: CrowdOptions): Promise<void> {
+  async function openOne(number: number, { url, key, documents, transport }: CrowdOptions): Promise<void> {
     const target = new URL(url);
     const socket = connect({ host: target.hostname, port: Number(target.port), noDelay: true });
+    socket.on('error', () => {}); // 'close' follows
+    socket.on('close', () => {
+      fault ??= `socket ${number} was closed`;
+      complete.resolve();
+    });
     await once(socket, 'connect');
+    const query = documents === 'each' ? QUERY.replace('stock }', `stock${number}: stock }`) : QUERY;
+    if (transport === 'sse') await openEvents(socket, number, { target, key, query });
+    else await openWebSocket(socket, number, { target, key, query });
+  }
+
+  async function openWebSocket(socket: Socket, number: number, { target, key, query }: Asked): Promise<void> {
     socket.write(upgradeRequest(target));
-    await readUpgrade(socket);
+    await readHead(socket, 'HTTP/1.1 101');
     const acknowledged = Promise.withResolvers<void>();
     const reader = createFrameReader({
       text(payload) {
@@ -60,22 +83,25 @@ export function createCrowd() {
       ping: (payload) => void socket.write(pongFrame(payload)),
     });
     socket.on('data', (chunk) => reader.read(chunk));
-    socket.on('close', () => {
-      fault ??= `socket ${number} was closed`;
-      complete.resolve();
-    });
-    socket.on('error', () => {}); // 'close' follows
     socket.write(clientFrame(JSON.stringify({ type: 'connection_init', payload: { Authorization: `Bearer ${key}` } })));
     await acknowledged.promise;
     const id = `socket-${String(number).padStart(5, '0')}`;
-    socket.write(clientFrame(JSON.stringify({ id, type: 'subscribe', payload: { query: QUERY } })));
+    socket.write(clientFrame(JSON.stringify({ id, type: 'subscribe', payload: { query } })));
+  }
+
+  async function openEvents(socket: Socket, number: number, { target, key, query }: Asked): Promise<void> {
+    socket.write(eventsRequest(target, key, JSON.stringify({ query })));
+    await readHead(socket, 'HTTP/1.1 200');
+    const reader = createEventReader((event) => receive(number, event));
+    socket.on('data', (chunk) => reader.read(chunk));
   }
 
   return {
-    /** Connects and subscribes, some at a time. */
+    /** Connects and subscribes so many more sockets, some at a time. */
     async open(options: CrowdOptions): Promise<void> {
-      for (let number = 0; number < options.sockets; number += AT_ONCE) {
-        const numbers = Array.from({ length: Math.min(AT_ONCE, options.sockets - number) }, (_, at) => number + at);
+      const until = opened + options.sockets;
+      while (opened < until) {
+        const numbers = Array.from({ length: Math.min(AT_ONCE, until - opened) }, () => opened++);
         await Promise.all(numbers.map((each) => openOne(each, options)));
       }
     },
@@ -101,10 +127,16 @@ export function createCrowd() {
 
 export type Crowd = ReturnType<typeof createCrowd>;
 
-async function readUpgrade(socket: Socket): Promise<void> {
+interface Asked {
+  readonly target: URL;
+  readonly key: string;
+  readonly query: string;
+}
+
+async function readHead(socket: Socket, status: string): Promise<void> {
   const [chunk] = await once(socket, 'data');
   const text = String(chunk);
-  if (!text.startsWith('HTTP/1.1 101') || !text.endsWith('\r\n\r\n')) throw new Error(`no upgrade: ${text}`);
+  if (!text.startsWith(status) || !text.endsWith('\r\n\r\n')) throw new Error(`expected ${status}, found ${text}`);
 }
 
 /** By hand: parsing 100,000 frames a second as JSON would measure this program. */

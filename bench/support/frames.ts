@@ -19,6 +19,20 @@ export function upgradeRequest(url: URL): string {
   ].join('\r\n');
 }
 
+/** A subscription over server-sent events, by a connection of its own. */
+export function eventsRequest(url: URL, key: string, body: string): string {
+  return [
+    `POST ${url.pathname} HTTP/1.1`,
+    `Host: ${url.host}`,
+    `Authorization: Bearer ${key}`,
+    'Accept: text/event-stream',
+    'Content-Type: application/json',
+    `Content-Length: ${Buffer.byteLength(body)}`,
+    '',
+    body,
+  ].join('\r\n');
+}
+
 /** A text frame of a client, masked as it must be; its text has less than 64 KiB. @see RFC 6455, section 5.2 */
 export function clientFrame(text: string): Buffer {
   return maskedFrame(TEXT, Buffer.from(text));
@@ -76,4 +90,29 @@ function readFrame(bytes: Buffer, at: number): { readonly start: number; readonl
   const length =
     short < 126 ? short : short === 126 ? bytes.readUInt16BE(at + 2) : Number(bytes.readBigUInt64BE(at + 2));
   return bytes.length < start + length ? undefined : { start, end: start + length };
+}
+
+const EVENT = Buffer.from('event: next');
+const EVENT_END = Buffer.from('\n\n');
+
+/**
+ * Cuts a response into its server-sent events; comments between them are passed over, and so are the sizes of HTTP's chunks,
+ * as long as each chunk holds whole events.
+ */
+export function createEventReader(receive: (event: Buffer) => void): FrameReader {
+  let rest: Buffer = Buffer.alloc(0);
+  return {
+    read(chunk) {
+      const bytes = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
+      let at = 0;
+      for (;;) {
+        const start = bytes.indexOf(EVENT, at);
+        const end = start < 0 ? -1 : bytes.indexOf(EVENT_END, start);
+        if (end < 0) break;
+        at = end + EVENT_END.length;
+        receive(bytes.subarray(start, at));
+      }
+      rest = bytes.subarray(at);
+    },
+  };
 }

@@ -68,6 +68,8 @@ async function readAddress(logFile: string, isAlive: () => boolean): Promise<str
 /** Processes in roles on one Postgres and Redis. */
 export interface Cluster {
   readonly databaseUrl: string;
+  /** The settings that its processes share. */
+  readonly env: Readonly<Record<string, string>>;
   readonly api: Server;
   readonly relay: Server;
   /** Only if it was asked for. */
@@ -86,6 +88,7 @@ export async function startCluster(bed: Bed, { webhooks = false } = {}): Promise
   const start = (role: string) => startServer(bed, { name: role, env: { ...shared, ROLES: role } });
   return {
     databaseUrl,
+    env: shared,
     api: await start('api'),
     relay: await start('relay'),
     webhooks: webhooks ? await start('webhooks') : undefined,

@@ -2,10 +2,13 @@ import type { Duplex } from 'node:stream';
 import { CloseCode, type WebSocket as GraphqlSocket } from 'graphql-ws';
 import type { WebSocket } from 'ws';
 import type { Principal } from '../identity/principal.ts';
-import type { Sink } from '../live/stream.ts';
+import type { Frame, Sink } from '../live/stream.ts';
+import { toByteString } from '../runtime/byte-string.ts';
 import type { Observe } from '../runtime/observe.ts';
+import type { Departing } from './drain.ts';
+import { textFrameHeader } from './frame.ts';
 import { isTooDeep } from './request.ts';
-import { createSendQueue, type SendQueue } from './send-queue.ts';
+import { type Outlet, SendQueue, type Turn } from './send-queue.ts';
 import type { EndStream } from './silent-iterator.ts';
 
 /** Messages a second, and how many may come at once. */
@@ -14,42 +17,51 @@ const MESSAGE_BURST = 200;
 /** Closes with it: a client that does not read, or floods. Stock clients come back. */
 const SLOW_OR_FLOODING = 4508;
 const UNSUPPORTED_DATA = 1003;
+const SERVICE_RESTART = 1012;
 const TRY_AGAIN_LATER = 1013;
 
 export interface ConnectionOptions {
   readonly socket: WebSocket;
   /** The socket that the upgrade handler got. */
   readonly raw: Duplex;
+  /** Shared by all connections of a server. */
+  readonly turn: Turn;
   readonly observe: Observe;
+}
+
+/** Where the results of one subscription go. */
+export interface SocketSink extends Sink {
+  /** Call when the subscription is over, whichever way. */
+  forget(): void;
 }
 
 /**
  * One WebSocket. *Open* until the first of: the client closes, misses a ping, lets 1 MiB pile up (4508), floods (4508),
  * sends binary (1003) or more than 100 KiB at once (1009); then *closed*, its queue dropped.
+ *
+ * Messages are framed here and written past `ws`, which sends pings, pongs and the close: each write is of whole frames, so
+ * that none gets into another. That holds as long as no extension is negotiated.
  */
-export class Connection {
+export class Connection implements GraphqlSocket, Outlet, Departing {
   /** Whose it is, once it has been acknowledged; kept up with the key's scopes. */
   principal: Principal | undefined;
+  /** Queries and mutations under way: their answers are not on the way yet. */
+  calls = 0;
   readonly #socket: WebSocket;
   readonly #raw: Duplex;
   readonly #observe: Observe;
   readonly #queue: SendQueue;
-  readonly #streams = new Set<EndStream>();
+  readonly #streams = new Set<StreamOfSocket>();
   #isAlive = true;
   #isClosing = false;
   #tokens = MESSAGE_BURST;
   #refilledAt = performance.now();
 
-  constructor({ socket, raw, observe }: ConnectionOptions) {
+  constructor({ socket, raw, turn, observe }: ConnectionOptions) {
     this.#observe = observe;
     this.#socket = socket;
     this.#raw = raw;
-    this.#queue = createSendQueue({
-      write: (texts) => this.#write(texts),
-      pendingBytes: () => socket.bufferedAmount,
-      onOverflow: () => this.close(SLOW_OR_FLOODING, 'Slow consumer'),
-    });
-    raw.on('drain', () => this.#queue.drain());
+    this.#queue = new SendQueue(this, turn);
     socket.on('pong', () => {
       if (this.#isAlive) this.#spend(); // nobody asked for it
       this.#isAlive = true;
@@ -57,31 +69,25 @@ export class Connection {
     socket.on('ping', () => this.#spend());
   }
 
-  /** What graphql-ws needs of a socket. */
-  get adapter(): GraphqlSocket {
-    return {
-      protocol: this.#socket.protocol,
-      send: (data) => this.#queue.push(data),
-      close: (code, reason) => this.close(code ?? 1000, reason ?? ''),
-      onMessage: (receive) => this.#socket.on('message', (data, isBinary) => this.#receive(data, isBinary, receive)),
-    };
+  get protocol(): string {
+    return this.#socket.protocol;
   }
 
-  /** Where the results of a subscription go: `end` tells graphql-ws that it is over. Call `forget` when it is, whichever way. */
-  sinkFor(id: string, end: EndStream): { readonly sink: Sink; forget(): void } {
-    const prefix = `{"id":${JSON.stringify(id)},"type":"next","payload":`;
-    this.#streams.add(end);
-    const sink: Sink = {
-      next: ({ body }) => {
-        if (this.#streams.has(end)) this.#queue.push(`${prefix}${body}}`);
-      },
-      ready: () => this.#queue.ready(),
-      end: (error) => {
-        this.#streams.delete(end);
-        end(error);
-      },
-    };
-    return { sink, forget: () => void this.#streams.delete(end) };
+  /** Sends a message of the protocol, behind all that was sent before. */
+  send(message: string): void {
+    const bytes = toByteString(message);
+    this.#queue.push(textFrameHeader(bytes.length) + bytes);
+  }
+
+  onMessage(receive: (text: string) => Promise<void>): void {
+    this.#socket.on('message', (data, isBinary) => this.#receive(data, isBinary, receive));
+  }
+
+  /** Where the results of a subscription go: `end` tells graphql-ws that it is over. */
+  sinkFor(id: string, end: EndStream): SocketSink {
+    const stream = new StreamOfSocket({ id, end, queue: this.#queue, siblings: this.#streams });
+    this.#streams.add(stream);
+    return stream;
   }
 
   /** Ends a socket that did not answer the last ping, pings the others. */
@@ -92,15 +98,25 @@ export class Connection {
   }
 
   /** Ends its streams at once: the peer may take its time to answer the close, or never read it. */
-  close(code: number, reason: string): void {
+  close(code = 1000, reason = ''): void {
     if (this.#isClosing) return;
     this.#isClosing = true;
     if (code === SLOW_OR_FLOODING) this.#queue.close();
     else this.#queue.finish();
     this.#socket.close(code, reason);
     // behind the closed queue: a "complete" would tell the client that there is nothing to come back for
-    for (const end of this.#streams) end();
+    for (const stream of this.#streams) stream.end();
     this.#streams.clear();
+  }
+
+  /** Whether an answer is still to come. */
+  isBusy(): boolean {
+    return this.calls > 0;
+  }
+
+  /** As the process stops: the client comes back to another one. */
+  sendAway(): void {
+    this.close(SERVICE_RESTART, 'Service restart');
   }
 
   terminate(): void {
@@ -113,12 +129,25 @@ export class Connection {
     this.#streams.clear();
   }
 
-  #write(texts: readonly string[]): void {
-    if (this.#socket.readyState !== this.#socket.OPEN) return;
-    // one system call for all that one turn has brought
-    this.#raw.cork();
-    for (const text of texts) this.#socket.send(text);
-    this.#raw.uncork();
+  /** @internal for its queue */
+  write(bytes: string | Buffer): void {
+    // behind a close frame nothing may follow
+    if (this.#socket.readyState === this.#socket.OPEN) this.#raw.write(bytes, 'latin1');
+  }
+
+  /** @internal for its queue */
+  pendingBytes(): number {
+    return this.#raw.writableLength;
+  }
+
+  /** @internal for its queue */
+  whenDrained(resume: () => void): void {
+    this.#raw.once('drain', resume);
+  }
+
+  /** @internal for its queue */
+  onOverflow(): void {
+    this.close(SLOW_OR_FLOODING, 'Slow consumer');
   }
 
   #receive(data: unknown, isBinary: boolean, receive: (text: string) => Promise<void>): void {
@@ -145,5 +174,47 @@ export class Connection {
     if (this.#tokens >= 0) return true;
     this.close(SLOW_OR_FLOODING, 'Too many messages');
     return false;
+  }
+}
+
+interface StreamOptions {
+  readonly id: string;
+  readonly end: EndStream;
+  readonly queue: SendQueue;
+  /** It takes itself out of them. */
+  readonly siblings: Set<StreamOfSocket>;
+}
+
+/** A class, so that a socket holds one object for it and no closures. */
+class StreamOfSocket implements SocketSink {
+  readonly #prefix: string;
+  readonly #end: EndStream;
+  readonly #queue: SendQueue;
+  readonly #siblings: Set<StreamOfSocket>;
+
+  constructor({ id, end, queue, siblings }: StreamOptions) {
+    this.#prefix = toByteString(`{"id":${JSON.stringify(id)},"type":"next","payload":`);
+    this.#end = end;
+    this.#queue = queue;
+    this.#siblings = siblings;
+  }
+
+  next({ bytes }: Frame): void {
+    if (!this.#siblings.has(this)) return;
+    const header = textFrameHeader(this.#prefix.length + bytes.length + 1);
+    this.#queue.push(`${header}${this.#prefix}${bytes}}`);
+  }
+
+  ready(): Promise<void> {
+    return this.#queue.ready();
+  }
+
+  end(error?: Error): void {
+    this.forget();
+    this.#end(error);
+  }
+
+  forget(): void {
+    this.#siblings.delete(this);
   }
 }

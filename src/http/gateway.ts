@@ -8,17 +8,20 @@ import { type PrepareDocument, pickOperation } from '../graphql/operation.ts';
 import { hidesNames } from '../graphql/visible.ts';
 import type { KeyStore } from '../identity/keys.ts';
 import { fingerprint, type Principal } from '../identity/principal.ts';
+import type { ConnectionLimit } from '../limits/connections.ts';
 import type { Hub } from '../live/hub.ts';
-import type { Sink } from '../live/stream.ts';
+import type { Sink, StreamOwner } from '../live/stream.ts';
 import { canonicalJson } from '../runtime/canonical-json.ts';
 import type { Observe } from '../runtime/observe.ts';
-import { type OperationRequest, readCausedBy } from './request.ts';
+import { type OperationRequest, readCausedBy, readStreamExtensions } from './request.ts';
 
 /** Who asks, in which request. */
 export interface Caller {
   readonly principal: Principal;
   readonly requestId: string;
   readonly idempotencyKey: string | undefined;
+  /** Aborts when nobody waits for the answer any more. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** An operation that was parsed, validated and picked. */
@@ -31,6 +34,8 @@ export interface Operation {
 /** One door for all transports: the same checks, the same execution, the same errors. */
 export interface Gateway {
   readonly keys: KeyStore;
+  /** WebSockets and event streams take their places here. */
+  readonly connections: ConnectionLimit;
   readonly observe: Observe;
   /** Parses, validates, picks the operation. @throws the errors, for `report` */
   prepare(request: OperationRequest, principal: Principal): Operation;
@@ -38,13 +43,17 @@ export interface Gateway {
   run(operation: Operation, request: OperationRequest, caller: Caller): Promise<ExecutionResult>;
   /** Attaches a subscription. @throws as `prepare`, or what the hub says of the cursor */
   watch(operation: Operation, request: OperationRequest, caller: Caller, options: WatchOptions): Promise<() => void>;
+  /** Ends with FORBIDDEN those streams of the owner that need a scope which the principal lacks. */
+  endLost(owner: StreamOwner, principal: Principal): void;
   /** What a client is told of anything that was thrown. */
   report(error: unknown, requestId: string): readonly GraphQLError[];
 }
 
 export interface WatchOptions {
   readonly sink: Sink;
-  /** Overrides the document's `after`: the `Last-Event-ID` of SSE. */
+  /** Whose principal may change while the stream goes on. @default the caller's, for good */
+  readonly owner?: StreamOwner;
+  /** Overrides the request's `extensions.after`, which overrides the document's: the `Last-Event-ID` of SSE. */
   readonly after?: string | undefined;
 }
 
@@ -54,6 +63,7 @@ export interface GatewayDeps {
   readonly prepareDocument: PrepareDocument;
   readonly hub: Hub;
   readonly keys: KeyStore;
+  readonly connections: ConnectionLimit;
   readonly observe: Observe;
 }
 
@@ -68,11 +78,12 @@ class RequestErrors extends Error {
 }
 
 export function createGateway(deps: GatewayDeps): Gateway {
-  const { schema, engine, prepareDocument, hub, keys, observe } = deps;
+  const { schema, engine, prepareDocument, hub, keys, connections, observe } = deps;
   const reportOf = (requestId: string): ErrorReport => ({ requestId, observe });
 
   return {
     keys,
+    connections,
     observe,
     prepare(request, principal) {
       const preparation = prepareDocument(request.query, { hidesNames: hidesNames(principal) });
@@ -104,9 +115,10 @@ export function createGateway(deps: GatewayDeps): Gateway {
         return { errors: [toClientError(error, reportOf(caller.requestId))] };
       }
     },
-    async watch(operation, request, { principal, requestId }, { sink, after }) {
+    async watch(operation, request, { principal, requestId }, { sink, owner, after }) {
       const { document } = operation;
       const { variables, operationName } = request;
+      const asked = readStreamExtensions(request.extensions);
       const stream = readSubscription({ schema, document, variables, operationName }, principal, engine);
       const key = shareKey([
         fingerprint(principal),
@@ -114,25 +126,39 @@ export function createGateway(deps: GatewayDeps): Gateway {
         operationName ?? null,
         canonicalJson(stream.variables),
       ]);
+      const toClient = (result: ExecutionResult) => toClientResult(result, reportOf(requestId));
       return hub.open(
         {
           accountId: principal.accountId,
           filters: [stream.filter, ...engine.registry.visibleTo(principal)],
           key,
-          after: after ?? stream.after,
+          after: after ?? asked.after ?? stream.after,
+          checkpoints: asked.checkpoints,
           scopes: stream.scopes,
-          ownerId: principal.id,
-          execute: async (event) =>
-            toClientResult(await stream.execute({ engine, principal, event }), reportOf(requestId)),
+          owner: owner ?? { principalId: principal.id },
+          execute: (event) => {
+            const result = stream.execute({ engine, principal, event });
+            return result instanceof Promise ? result.then(toClient) : toClient(result);
+          },
         },
         sink,
       );
+    },
+    endLost(owner, principal) {
+      hub.end((each, scopes) => (each === owner ? lossOf(principal, scopes) : undefined));
     },
     report(error, requestId) {
       const errors = error instanceof RequestErrors ? error.errors : [error];
       return errors.map((each) => toClientError(each, reportOf(requestId)));
     },
   };
+}
+
+/** The error that ends a stream whose results depend on these scopes; undefined if the principal has them all. */
+export function lossOf(principal: Principal, scopes: readonly string[]): EngineError | undefined {
+  const lost = scopes.find((scope) => !principal.scopes.has(scope));
+  if (lost === undefined) return undefined;
+  return new EngineError('FORBIDDEN', `the API key has not the scope "${lost}" any more, which this operation needs`);
 }
 
 function shareKey(parts: readonly unknown[]): string {

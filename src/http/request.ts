@@ -154,6 +154,26 @@ export function readCausedBy(extensions: Readonly<Record<string, unknown>> | und
   throw new EngineError('BAD_INPUT', '"extensions.causedBy" must be the id of an event: evt_…');
 }
 
+/** What a request asks of its stream beside the document. */
+export interface StreamExtensions {
+  /** A cursor to go on behind, whatever the document says. */
+  readonly after: string | undefined;
+  readonly checkpoints: boolean;
+}
+
+/**
+ * Where a subscription begins and whether it gets checkpoints, from `extensions.after` and `extensions.checkpoints`.
+ * @throws EngineError BAD_INPUT unless they are text and a boolean
+ */
+export function readStreamExtensions(extensions: Readonly<Record<string, unknown>> | undefined): StreamExtensions {
+  const { after, checkpoints } = extensions ?? {};
+  if (!isNullish(after) && typeof after !== 'string')
+    throw new EngineError('BAD_INPUT', '"extensions.after" must be a cursor, as text');
+  if (!isNullish(checkpoints) && typeof checkpoints !== 'boolean')
+    throw new EngineError('BAD_INPUT', '"extensions.checkpoints" must be true or false');
+  return { after: after ?? undefined, checkpoints: checkpoints ?? false };
+}
+
 /** The caller's `X-Request-Id` if it is a sane one, else a new id. */
 export function requestIdOf(request: IncomingMessage): string {
   const given = request.headers['x-request-id'];

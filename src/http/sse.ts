@@ -1,14 +1,18 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { EngineError } from '../errors.ts';
 import type { Frame, Sink } from '../live/stream.ts';
+import { toByteString } from '../runtime/byte-string.ts';
+import type { Departing } from './drain.ts';
 import type { Caller, Gateway, Operation } from './gateway.ts';
 import { HttpFault, type OperationRequest } from './request.ts';
-import { createSendQueue, type SendQueue } from './send-queue.ts';
+import { type Outlet, SendQueue, Turn } from './send-queue.ts';
 
-/** An open SSE response, for the drain. */
-export interface SseStream {
-  /** Ends it without `complete`, so that the client comes back. */
-  close(): void;
+/** An open SSE response. The drain ends it without `complete`, so that the client comes back. */
+export type SseStream = Departing;
+
+/** The open responses of a server. */
+export class SseStreams extends Set<SseStream> {
+  readonly turn = new Turn();
 }
 
 export interface SseRequest {
@@ -27,7 +31,7 @@ const PING_EVERY_MS = 12_000;
  * Errors before the first event are an HTTP error instead.
  * @see https://github.com/enisdenjo/graphql-sse/blob/master/PROTOCOL.md
  */
-export async function serveSse(gateway: Gateway, sse: SseRequest, open: Set<SseStream>): Promise<void> {
+export async function serveSse(gateway: Gateway, sse: SseRequest, open: SseStreams): Promise<void> {
   const { body, caller } = sse;
   const operation = gateway.prepare(body, caller.principal);
   if (operation.kind === 'mutation' && sse.request.method === 'GET') throw new HttpFault(405, 'a mutation needs POST');
@@ -41,20 +45,19 @@ async function serveSubscription(
   gateway: Gateway,
   operation: Operation,
   { request, response, body, caller }: SseRequest,
-  open: Set<SseStream>,
+  open: SseStreams,
 ): Promise<void> {
-  const queue = queueTo(response);
+  const queue = new SendQueue(outletOf(response), open.turn);
   const sink = sinkTo(response, queue);
   const lastEventId = request.headers['last-event-id'];
   const after = typeof lastEventId === 'string' && lastEventId !== '' ? lastEventId : undefined;
   const detach = await gateway.watch(operation, body, caller, { sink, after });
   if (response.destroyed) return detach();
   start(response);
-  queue.drain();
+  queue.flush();
   const ping = setInterval(() => queue.push(':\n\n'), PING_EVERY_MS);
-  const stream = { close: () => sink.end() };
+  const stream = { sendAway: () => sink.end(), isBusy: () => false, terminate: () => response.destroy() };
   open.add(stream);
-  response.on('drain', () => queue.drain());
   response.on('close', () => {
     clearInterval(ping);
     open.delete(stream);
@@ -69,27 +72,53 @@ function start(response: ServerResponse): void {
     'cache-control': 'no-cache, no-transform',
     'x-accel-buffering': 'no',
     connection: 'keep-alive',
+    // Node's own default, said here because chunks are framed below
+    ...(isChunked(response) ? { 'transfer-encoding': 'chunked' } : {}),
   });
   response.flushHeaders();
 }
 
-function queueTo(response: ServerResponse): SendQueue {
-  return createSendQueue({
-    write: (texts) => void response.write(texts.join('')),
+/** HTTP/1.0 has no chunks: the end of the connection ends the answer. @see RFC 9112, section 6.1 */
+function isChunked({ req }: ServerResponse): boolean {
+  return req.httpVersionMinor > 0;
+}
+
+function outletOf(response: ServerResponse): Outlet {
+  const { socket } = response.req;
+  const chunked = isChunked(response);
+  return {
+    write(bytes) {
+      // what the response holds back itself, before its turn on the connection, goes first
+      const isDirect = response.socket === socket && response.writableLength === socket.writableLength;
+      if (!isDirect || typeof bytes !== 'string') response.write(bytes, 'latin1');
+      else socket.write(chunked ? chunkOf(bytes) : bytes, 'latin1');
+    },
     // until the head is written nothing may be
     pendingBytes: () => (response.headersSent ? response.writableLength : Number.POSITIVE_INFINITY),
-    onOverflow: () => response.destroy(),
-  });
+    whenDrained: (resume) => void socket.once('drain', resume),
+    onOverflow: () => void response.destroy(),
+  };
+}
+
+/**
+ * Past the response, in one write: `response.write` makes three of it, joined at the next tick. µs of the sender's CPU for
+ * each event, 1,000 clients: 15.7 by `response.write`, 10.4 by a bare one (2 cores, 2026-11-22).
+ * @see RFC 9112, section 7.1
+ */
+function chunkOf(bytes: string): string {
+  return `${bytes.length.toString(16)}\r\n${bytes}\r\n`;
 }
 
 function sinkTo(response: ServerResponse, queue: SendQueue): Sink {
   return {
-    next: ({ cursor, body }: Frame) => queue.push(`event: next\nid: ${cursor}\ndata: ${body}\n\n`),
+    next: ({ cursor, bytes }: Frame) => queue.push(`event: next\nid: ${cursor}\ndata: ${bytes}\n\n`),
     ready: () => queue.ready(),
     end(error?: EngineError) {
       if (error !== undefined) {
-        const data = JSON.stringify({ errors: [{ message: error.message, extensions: { code: error.code } }] });
-        queue.push(`event: next\ndata: ${data}\n\nevent: complete\ndata:\n\n`);
+        const data = JSON.stringify({
+          errors: [{ message: error.message, extensions: { ...error.details, code: error.code } }],
+        });
+        queue.push(toByteString(`event: next\ndata: ${data}\n\nevent: complete\ndata:\n\n`));
       }
       queue.finish();
       response.end();

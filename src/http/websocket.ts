@@ -6,6 +6,7 @@ import type { Principal } from '../identity/principal.ts';
 import { Connection } from './connection.ts';
 import type { Gateway } from './gateway.ts';
 import { createProtocol, type Extra } from './protocol.ts';
+import { Turn } from './send-queue.ts';
 
 /** The largest message from a client, in bytes: a larger one closes with 1009. */
 export const MAX_MESSAGE_BYTES = 100 * 1024;
@@ -19,8 +20,8 @@ export interface WebSockets {
   connections(): ReadonlySet<Connection>;
   /** Lets new operations on open sockets go by what the keys may do now. */
   refresh(principals: ReadonlyMap<string, Principal>): void;
-  /** Closes the sockets of a principal with 4403. */
-  end(principalId: string): void;
+  /** Closes the sockets of these principals with 4403. */
+  end(principalIds: ReadonlySet<string>): void;
   close(): void;
 }
 
@@ -32,6 +33,7 @@ export interface WebSockets {
 export function createWebSockets(gateway: Gateway): WebSockets {
   const protocol = createProtocol(gateway);
   const connections = new Set<Connection>();
+  const turn = new Turn();
   const server = new WebSocketServer({
     noServer: true,
     perMessageDeflate: false,
@@ -47,10 +49,10 @@ export function createWebSockets(gateway: Gateway): WebSockets {
   ping.unref();
 
   function open(socket: WebSocket, raw: Duplex): void {
-    const connection = new Connection({ socket, raw, observe: gateway.observe });
+    const connection = new Connection({ socket, raw, turn, observe: gateway.observe });
     connections.add(connection);
     const extra: Extra = { connection };
-    const closed = protocol.opened(connection.adapter, extra);
+    const closed = protocol.opened(connection, extra);
     socket.on('error', () => {}); // 'close' follows, with its code
     socket.once('close', (code, reason) => {
       connections.delete(connection);
@@ -70,9 +72,9 @@ export function createWebSockets(gateway: Gateway): WebSockets {
         if (principal !== undefined) connection.principal = principals.get(principal.id) ?? principal;
       }
     },
-    end(principalId) {
+    end(principalIds) {
       for (const connection of connections) {
-        if (connection.principal?.id === principalId) connection.close(CloseCode.Forbidden, 'Forbidden');
+        if (principalIds.has(connection.principal?.id ?? '')) connection.close(CloseCode.Forbidden, 'Forbidden');
       }
     },
     close() {

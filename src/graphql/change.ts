@@ -36,8 +36,8 @@ export function declareChange(builder: EngineBuilder, name: string, draft: Chang
     resolveType: (value) => refusalClass(value)?.name ?? `${typeName}Success`,
   });
   // the types of arguments and of what was prepared are the declaration's own affair
-  const { prepare, run } = options as Pick<ChangePlan, 'prepare' | 'run'>;
-  const change = makeChange({ name, scope: options.scope, fields, refusals, prepare, run });
+  const { prepare, run, committed } = options as Pick<ChangePlan, 'prepare' | 'run' | 'committed'>;
+  const change = makeChange({ name, scope: options.scope, fields, refusals, prepare, run, committed });
   addMutation(builder, name, {
     type: result,
     ...(options.description === undefined ? {} : { description: options.description }),

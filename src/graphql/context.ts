@@ -25,6 +25,8 @@ export interface EngineServices {
   readonly accountTables: ReadonlySet<string>;
   /** Calls with an idempotency key that are under way in this process: equal ones share the wait. */
   readonly callsUnderWay: Map<string, Promise<Outcome | undefined>>;
+  /** Gives all processes the hint to look at the keys again. Must not throw. */
+  readonly keysChanged: () => void;
   /** What other rooms' fields need of the process, each under a symbol of its own. */
   readonly rooms: Map<symbol, unknown>;
 }
@@ -48,6 +50,8 @@ export interface EngineContext<Tables = unknown> {
   readonly engine: EngineServices;
   /** The account's head, as it was before the operation's first resolver ran. */
   readonly head: Promise<number> | undefined;
+  /** Aborts when nobody waits for the answer any more. A field that waits ends then. */
+  readonly signal: AbortSignal | undefined;
 }
 
 export interface ContextOptions {
@@ -57,22 +61,35 @@ export interface ContextOptions {
   readonly causedBy?: string | undefined;
   /** Set where the document selects `head`: its read must come before any other. @default false */
   readonly readsHead?: boolean;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** Makes a context. With `readsHead` the caller awaits `context.head` before it executes. */
 export function createContext(engine: EngineServices, options: ContextOptions): EngineContext {
-  const { principal, requestId, idempotencyKey, causedBy } = options;
-  const read = guardedReader(engine, principal.accountId);
+  const { principal, requestId, idempotencyKey, causedBy, signal } = options;
+  // an event's selection seldom reads anything
+  let read: Kysely<EngineTables> | undefined;
+  let loaders: Loaders | undefined;
+  const reader = () => {
+    read ??= guardedReader(engine, principal.accountId);
+    return read;
+  };
   return {
     principal,
     accountId: principal.accountId,
     requestId,
     idempotencyKey,
     causedBy,
-    read: read as unknown as ReadonlyKysely<unknown>, // the same object, less the methods that write
-    loaders: createLoaders(read, principal, engine.registry),
+    get read() {
+      return reader() as unknown as ReadonlyKysely<unknown>; // the same object, less the methods that write
+    },
+    get loaders() {
+      loaders ??= createLoaders(reader(), principal, engine.registry);
+      return loaders;
+    },
     engine,
-    head: options.readsHead ? readHead(read, principal.accountId) : undefined,
+    head: options.readsHead ? readHead(reader(), principal.accountId) : undefined,
+    signal,
   };
 }
 

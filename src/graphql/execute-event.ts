@@ -41,8 +41,8 @@ export interface EventOperation {
   readonly scopes: readonly string[];
   /** Coerced, without those that only feed `after`: equal operations of one document have equal ones. */
   readonly variables: Readonly<Record<string, unknown>>;
-  /** Runs the selection on one event, with a context of its own. Never rejects. */
-  execute(run: EventRun): Promise<ExecutionResult>;
+  /** Runs the selection on one event, with a context of its own: at once, unless a field has to be awaited. Never rejects. */
+  execute(run: EventRun): ExecutionResult | Promise<ExecutionResult>;
 }
 
 export interface EventRun {
@@ -87,7 +87,7 @@ export function readSubscription(
     after: stream.request.after,
     scopes: usedScopes({ schema, document, request: stream.request, engine, principal }),
     variables: sharedVariables(validated, stream),
-    execute: async ({ engine: services, principal: reader, event }) => {
+    execute: ({ engine: services, principal: reader, event }) => {
       const contextValue = createContext(services, { principal: reader, requestId: event.id });
       return executeSubscriptionEvent({ ...validated, rootValue: event, contextValue });
     },

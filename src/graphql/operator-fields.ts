@@ -103,6 +103,7 @@ function addKeyChanges(builder: EngineBuilder): void {
         await revokeKey(tx, { id, accountId: await targetAccount(tx, context, accountId) }, mayRevoke);
         return { id };
       },
+      committed: ({ engine }) => engine.keysChanged(),
     }),
   );
 }

@@ -77,6 +77,8 @@ export interface ChangeOptions<Types extends SchemaTypes, Args extends InputFiel
     context: EngineContext<TablesOf<Types>>,
     prepared: Prepared,
   ) => Promise<SuccessShape<Types, Success>>;
+  /** Called behind the commit, and at each repeat, for a hint that may be lost. Must not throw, and returns at once. */
+  readonly committed?: (context: EngineContext<TablesOf<Types>>) => void;
 }
 
 export interface EntityOptions<Types extends SchemaTypes, Row> {

@@ -39,6 +39,8 @@ export interface ChangePlan {
     context: EngineContext,
     prepared: unknown,
   ) => Promise<Readonly<Record<string, unknown>>>;
+  /** Behind the commit. */
+  readonly committed?: ((context: EngineContext) => void) | undefined;
 }
 
 type Change = (args: unknown, context: EngineContext, info: GraphQLResolveInfo) => Promise<object>;
@@ -60,6 +62,7 @@ export function makeChange(plan: ChangePlan): Change {
     try {
       const attempt =
         call === undefined ? await makeOnce(plan, args, context) : await shareWait(plan, { call, args, context });
+      plan.committed?.(context);
       context.loaders.clear();
       return await toSuccess(plan, context, attempt);
     } catch (error) {

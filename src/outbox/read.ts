@@ -50,19 +50,51 @@ export interface EventsRequest {
 
 /** Events of an account in order of position. */
 export async function readEvents(db: Reader, request: EventsRequest): Promise<EventRecord[]> {
-  const { accountId, filters, after, before, limit, from = 'oldest' } = request;
-  const rows = await selectEvents(db)
+  const records = (await selectPart(db, request).execute()).map(toRecord);
+  return request.from === 'newest' ? records.reverse() : records;
+}
+
+function selectPart(db: Reader, { accountId, filters, after, before, limit, from = 'oldest' }: EventsRequest) {
+  return selectEvents(db)
     .where('l.account_id', '=', accountId)
     .where('e.account_id', '=', accountId) // leads the index by subject
     .where('l.position', '>', after)
     .$if(before !== undefined, (query) => query.where('l.position', '<', before ?? 0))
     .where((eb) => filterSql(eb, filters))
     .orderBy('l.position', from === 'oldest' ? 'asc' : 'desc')
-    .limit(limit)
-    .execute();
-  const records = rows.map(toRecord);
-  return from === 'oldest' ? records : records.reverse();
+    .limit(limit);
 }
+
+export interface EventPageRequest extends Omit<EventsRequest, 'from'> {
+  /** JSON of the payloads, in bytes: the page ends with the event that reaches it. */
+  readonly maxBytes: number;
+}
+
+export interface EventPage {
+  readonly events: EventRecord[];
+  /** JSON of their payloads. */
+  readonly bytes: number;
+  /** Whether nothing that was asked for lies behind it. */
+  readonly isLast: boolean;
+}
+
+/** Events of an account from the oldest on, bounded by their number and by their bytes, too. */
+export async function readEventPage(db: Reader, request: EventPageRequest): Promise<EventPage> {
+  const { limit, maxBytes } = request;
+  const part = selectPart(db, request).select(payloadBytes.as('bytes')).as('part');
+  const sized = db.selectFrom(part).selectAll().select(bytesBefore.as('bytes_before')).as('sized');
+  const rows = await db
+    .selectFrom(sized)
+    .selectAll()
+    .where('bytes_before', '<', maxBytes)
+    .orderBy('position')
+    .execute();
+  const bytes = rows.reduce((sum, row) => sum + row.bytes, 0);
+  return { events: rows.map(toRecord), bytes, isLast: rows.length < limit && bytes < maxBytes };
+}
+
+const payloadBytes = sql<number>`octet_length(e.payload::text)`;
+const bytesBefore = sql<number>`sum(bytes) over (order by position) - bytes`;
 
 /** Events of a shard behind an offset, in order: what a node reads to fill a gap. */
 export async function readShard(db: Reader, shard: number, afterOffset: number, limit: number): Promise<ShardRecord[]> {

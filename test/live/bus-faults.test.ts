@@ -1,52 +1,47 @@
+import { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { startApp, type TestApp } from '../support/app.ts';
+import { readMetric } from '../support/api-user.ts';
+import { type BusPair, measureLateness, openBusPair, untilOnBus, watchArrivals } from '../support/chaos/bus-pair.ts';
 import { eventually } from '../support/eventually.ts';
-import { stockClient } from '../support/live-client.ts';
+import { channelPrefix } from '../support/installation.ts';
+import { openRawSocket, stockClient, subscribeMessage } from '../support/live-client.ts';
 import { settledHead, untilPublished } from '../support/live-handover.ts';
 import { openNaiveWatch } from '../support/naive-watch.ts';
 import { watchPositions } from '../support/position-watch.ts';
-import { createProbeDomain, notesWrite } from '../support/probe-domain.ts';
-import { startTestRedis } from '../support/redis.ts';
-import { killSubscribers, type RedisServer } from '../support/redis-server.ts';
-import { startSecondApp } from '../support/second-app.ts';
-import { openTcpProxy, type TcpProxy } from '../support/tcp-proxy.ts';
-import { toyMigrations } from '../support/toy-domain.ts';
+import { notesWrite } from '../support/probe-domain.ts';
+import { countChannels, killSubscribers } from '../support/redis-server.ts';
 
-describe('while Redis fails between two processes', () => {
-  let redis: RedisServer;
-  let proxy: TcpProxy;
-  let publisher: TestApp;
-  let reader: TestApp;
-  beforeAll(async () => {
-    redis = await startTestRedis();
-    proxy = await openTcpProxy(redis);
-    const { domain } = createProbeDomain();
-    publisher = await startApp({
-      backend: 'postgres and redis',
-      domain,
-      domainMigrations: toyMigrations,
-      env: { REDIS_URL: redis.url },
-    });
-    // stamps and publishes nothing: all it has comes by the bus, or out of Postgres
-    reader = await startSecondApp(publisher, { domain, env: { REDIS_URL: proxy.through(redis.url), ROLES: 'api' } });
-  });
-  afterAll(async () => {
-    await reader.stop();
-    await publisher.stop();
-    await proxy.close();
-    await redis.close();
-  });
+interface Fault {
+  begin(pair: BusPair): unknown;
+  end(pair: BusPair): unknown;
+}
 
-  const faults: Record<string, { begin(): Promise<void> | void; end(): Promise<void> | void }> = {
-    'the subscribers are killed': { begin: () => killSubscribers(redis), end: () => {} },
-    'only the reader is cut off': { begin: () => proxy.cut(), end: () => proxy.heal() },
-    'the reader hears nothing': { begin: () => proxy.stall(), end: () => proxy.heal() },
-    'Redis is killed and comes back empty': { begin: () => redis.kill(), end: () => redis.start() },
-    'Redis is frozen': { begin: () => redis.freeze(), end: () => redis.thaw() },
-  };
+const FAULTS: Readonly<Record<string, Fault>> = {
+  'the subscribers are killed': { begin: ({ redis }) => killSubscribers(redis), end: () => {} },
+  'only the reader is cut off': { begin: ({ wire }) => wire.cut(), end: ({ wire }) => wire.heal() },
+  'the reader hears nothing': { begin: ({ wire }) => wire.stall(), end: ({ wire }) => wire.heal() },
+  'half of the messages are dropped': {
+    begin: ({ messages }) => messages.drop(0.5),
+    end: ({ messages }) => messages.drop(0),
+  },
+  'Redis is killed and comes back empty': { begin: ({ redis }) => redis.kill(), end: ({ redis }) => redis.start() },
+  'Redis is frozen': { begin: ({ redis }) => redis.freeze(), end: ({ redis }) => redis.thaw() },
+  'Redis is paused': {
+    // writes alone: with all paused nobody could end it
+    begin: ({ redis }) => tellRedis(redis.url, 'PAUSE', '600000', 'WRITE'),
+    end: ({ redis }) => tellRedis(redis.url, 'UNPAUSE'),
+  },
+};
 
-  it.each(Object.keys(faults))('nobody misses an event or gets one twice: %s', async (name) => {
-    const fault = faults[name];
+/** Past the three pings, a second apart, by which a silent connection is known. */
+const FAULT_MS = 4_500;
+/** From commit to frame while the bus is away, and from its return to the first frame that comes by it. */
+const BOUND_MS = 2_000;
+
+describe.concurrent('while Redis fails between two processes', () => {
+  it.each(Object.keys(FAULTS))('nobody misses an event, gets one twice, or gets it late: %s', async (name) => {
+    await using pair = withDispose(await openBusPair());
+    const { publisher, reader } = pair;
     const client = stockClient(reader.wsUrl, reader.key);
     const { cursor } = await notesWrite(publisher, { count: 1 });
     const start = await settledHead(publisher, cursor);
@@ -58,19 +53,25 @@ describe('while Redis fails between two processes', () => {
         `subscription ($after: String) { events(after: $after) { position p${at % 3}: position } }`,
       ),
     );
+    const arrivals = await watchArrivals(client, publisher);
     await eventually(async () => {
       await notesWrite(publisher, { count: 1 });
       return watches.every((watch) => watch.positions().length > 0);
     });
+    await untilOnBus({ ...pair, arrivals });
 
-    await fault?.begin();
+    await FAULTS[name]?.begin(pair);
+    const late = await measureLateness({ publisher, arrivals }, FAULT_MS); // not healed before all have come
     let latest = '';
-    for (let n = 0; n < 40; n++) latest = (await notesWrite(publisher, { count: 5 })).cursor;
+    for (let n = 0; n < 20; n++) latest = (await notesWrite(publisher, { count: 5 })).cursor;
     const head = await settledHead(publisher, latest);
-    // not healed before they have come
-    const [first] = watches;
-    await eventually(() => (first?.positions().at(-1) ?? 0) >= head, { describe: 'events in spite of the fault' });
-    await fault?.end();
+    await eventually(() => (watches[0]?.positions().at(-1) ?? 0) >= head, { describe: 'events in spite of the fault' });
+    await FAULTS[name]?.end(pair);
+    const back = await untilOnBus({ ...pair, arrivals });
+    // a busy machine makes everything late: by as much as it made a change slow
+    expect(late.maxMs, JSON.stringify(late)).toBeLessThan(BOUND_MS + 2 * late.slowestChangeMs);
+    expect(back.afterMs, JSON.stringify(back)).toBeLessThan(BOUND_MS + 2 * back.slowestMs);
+
     const { cursor: last } = await notesWrite(publisher, { count: 5 });
     const end = await settledHead(publisher, last);
     for (const [at, watch] of watches.entries()) {
@@ -80,19 +81,75 @@ describe('while Redis fails between two processes', () => {
     await client.dispose();
   });
 
-  it('a process that trusts the bus alone misses some', async () => {
-    const naive = await openNaiveWatch(publisher, { redisUrl: proxy.through(redis.url) });
-    await proxy.cut();
-    let cursor = '';
-    for (let n = 0; n < 10; n++) cursor = (await notesWrite(publisher, { count: 5 })).cursor;
-    const head = await settledHead(publisher, cursor);
-    await untilPublished(publisher, head);
-    await proxy.heal();
-    await eventually(async () => {
-      cursor = (await notesWrite(publisher, { count: 1 })).cursor;
-      return naive.seen.has(await settledHead(publisher, cursor));
-    });
-    expect(naive.missing(head)).toBeGreaterThan(0);
-    await naive.close();
+  it.each(['only the reader is cut off', 'half of the messages are dropped'])(
+    'a process that trusts the bus alone misses some: %s',
+    async (name) => {
+      await using pair = withDispose(await openBusPair());
+      const { publisher, hurtUrl } = pair;
+      const naive = await openNaiveWatch(publisher, { redisUrl: hurtUrl });
+      await FAULTS[name]?.begin(pair);
+      let cursor = '';
+      for (let n = 0; n < 10; n++) cursor = (await notesWrite(publisher, { count: 5 })).cursor;
+      const head = await settledHead(publisher, cursor);
+      await untilPublished(publisher, head);
+      await FAULTS[name]?.end(pair);
+      await eventually(async () => {
+        cursor = (await notesWrite(publisher, { count: 1 })).cursor;
+        return naive.seen.has(await settledHead(publisher, cursor));
+      });
+      expect(naive.missing(head)).toBeGreaterThan(0);
+      await naive.close();
+    },
+  );
+});
+
+describe('with many subscribers', () => {
+  let pair: BusPair;
+  beforeAll(async () => {
+    pair = await openBusPair();
+  });
+  afterAll(() => pair.close());
+
+  it('Redis has one channel for the account and the few for hints, however many subjects and filters there are', async () => {
+    const { redis, reader, publisher } = pair;
+    const prefix = await channelPrefix(reader);
+    const count = () => countChannels(redis, prefix);
+    const quiet = await count();
+    const sockets = [];
+    for (let at = 0; at < SOCKETS; at++) {
+      const socket = await openRawSocket(reader.wsUrl, { key: reader.key });
+      sockets.push(socket);
+      for (let n = 0; n < EACH; n++) socket.send(subscribeMessage(`${n}`, queryFor(at * EACH + n)));
+    }
+    const groups = async () => (await readMetric(reader, 'fanfare_stream_groups')) === SOCKETS * EACH;
+    await eventually(groups, { describe: 'a group for each filter' });
+    expect(await count()).toBe(quiet + 1);
+    expect(quiet).toBeLessThanOrEqual(4);
+
+    for (const n of [0, 777, 1_999]) {
+      await notesWrite(publisher, { count: 1, subjectId: `note_${n}` });
+      const next = await sockets[Math.floor(n / EACH)]?.find(({ type, id }) => type === 'next' && id === `${n % EACH}`);
+      expect(next?.payload.data.events.subjectId).toBe(`note_${n}`);
+    }
+    expect(sockets.flatMap(({ received }) => received.filter(({ type }) => type === 'next'))).toHaveLength(3);
+    await Promise.all(sockets.map((socket) => socket.end()));
+    await eventually(async () => (await count()) === quiet, { describe: 'the channel to be left' });
   });
 });
+
+const SOCKETS = 20;
+const EACH = 100;
+
+function queryFor(n: number): string {
+  return `subscription { events(filter: { subjects: ["note_${n}"] }) { subjectId } }`;
+}
+
+async function tellRedis(url: string, ...args: string[]): Promise<void> {
+  const client = new Redis(url, { maxRetriesPerRequest: 0, retryStrategy: () => null });
+  await client.call('CLIENT', ...args);
+  client.disconnect();
+}
+
+function withDispose(pair: BusPair): BusPair & AsyncDisposable {
+  return { ...pair, [Symbol.asyncDispose]: pair.close };
+}

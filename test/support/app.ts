@@ -36,10 +36,18 @@ export interface AppOptions {
   /** Of a domain whose tables the template database lacks. */
   readonly domainMigrations?: URL;
   readonly env?: Readonly<Record<string, string>>;
+  /** For how long a quiet stream is told nothing of where it stands, in ms. */
+  readonly checkpointMs?: number;
 }
 
 /** Starts a whole server in this process, on data and a port of its own. */
-export async function startApp({ backend, domain, domainMigrations, env: extra = {} }: AppOptions): Promise<TestApp> {
+export async function startApp({
+  backend,
+  domain,
+  domainMigrations,
+  env: extra = {},
+  checkpointMs,
+}: AppOptions): Promise<TestApp> {
   const { env: place, remove } = await createPlace(backend);
   const env = { PORT: '0', ADMIN_API_KEY: makeKey(), DRAIN_SECONDS: '1', ...place, ...extra };
   const observations: Observation[] = [];
@@ -47,6 +55,7 @@ export async function startApp({ backend, domain, domainMigrations, env: extra =
     config: readConfig(env, { describeKeyFault, nearest }),
     domain,
     ...(domainMigrations === undefined ? {} : { domainMigrations }),
+    ...(checkpointMs === undefined ? {} : { checkpointMs }),
     observe: (observation) => void observations.push(observation),
     onFatal: (error) => {
       throw error;

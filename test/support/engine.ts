@@ -27,6 +27,8 @@ export interface RunOptions {
   readonly accountId?: string;
   readonly narrowing?: readonly EventFilter[];
   readonly idempotencyKey?: string;
+  /** Aborted: the asker has gone. */
+  readonly signal?: AbortSignal;
 }
 
 /** A domain on a database, asked in-process: no socket, no sequencer of its own. */
@@ -109,6 +111,7 @@ export async function createEngineServices(database: Database, domain: Domain): 
     clock: systemClock,
     accountTables,
     callsUnderWay: new Map(),
+    keysChanged: () => {},
     rooms: new Map(),
   };
 }
@@ -156,7 +159,7 @@ async function createTestEngine(opened: Database, domain: Domain): Promise<Omit<
 async function executeAs(
   { services, schema }: Pick<TestEngine, 'services' | 'schema'>,
   source: string,
-  { variables, scopes, accountId = 'acc_default', narrowing = [], idempotencyKey }: RunOptions,
+  { variables, scopes, accountId = 'acc_default', narrowing = [], idempotencyKey, signal }: RunOptions,
 ): Promise<ExecutionResult> {
   const document = parse(source);
   const faults = validate(schema, document);
@@ -171,6 +174,7 @@ async function executeAs(
     },
     requestId: 'request-1',
     idempotencyKey,
+    signal,
     readsHead: /\bhead\b/.test(source),
   });
   await contextValue.head;

@@ -91,10 +91,15 @@ export interface Collected {
 }
 
 /** Subscribes by a stock client and keeps whatever comes. */
-export function collect(client: Client, query: string, variables: Record<string, unknown> = {}): Collected {
+export function collect(
+  client: Client,
+  query: string,
+  variables: Record<string, unknown> = {},
+  extensions?: Record<string, unknown>,
+): Collected {
   const collected: Collected = { results: [], error: undefined, isComplete: false, unsubscribe: () => {} };
   collected.unsubscribe = client.subscribe(
-    { query, variables },
+    { query, variables, ...(extensions === undefined ? {} : { extensions }) },
     {
       next: (result) => void collected.results.push(result as GraphqlAnswer),
       error: (error) => {
@@ -135,13 +140,14 @@ export interface SseRequestOptions {
   readonly key: string;
   readonly query: string;
   readonly variables?: Record<string, unknown>;
+  readonly extensions?: Record<string, unknown>;
   readonly headers?: Readonly<Record<string, string>>;
 }
 
 /** Posts a subscription and reads its answer as server-sent events. */
 export async function openSse(
   url: string,
-  { key, query, variables, headers = {} }: SseRequestOptions,
+  { key, query, variables, extensions, headers = {} }: SseRequestOptions,
 ): Promise<SseStream> {
   const outgoing: ClientRequest = request(url, {
     method: 'POST',
@@ -153,7 +159,7 @@ export async function openSse(
       ...headers,
     },
   });
-  outgoing.end(JSON.stringify({ query, variables }));
+  outgoing.end(JSON.stringify({ query, variables, extensions }));
   const [response] = (await once(outgoing, 'response')) as [IncomingMessage];
   outgoing.on('error', () => {});
   const events: ServerSentEvent[] = [];

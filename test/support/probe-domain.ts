@@ -10,6 +10,8 @@ interface Tables {
 export interface Probes {
   /** Executions of an event's selection that asked for `rendered`. */
   renders: number;
+  /** What executions that ask for `held` wait for. */
+  hold: Promise<void> | undefined;
 }
 
 export interface ProbeDomain {
@@ -25,7 +27,7 @@ const INNER_MESSAGE = 'relation "secret_table" does not exist';
  * `notesWrite` writes many events of any size in one change, `boom` fails in each way that a resolver can.
  */
 export function createProbeDomain(): ProbeDomain {
-  const probes: Probes = { renders: 0 };
+  const probes: Probes = { renders: 0, hold: undefined };
   const NoteSnapshot = snapshot('NoteSnapshot', { noteId: id('Note'), text: z.string() });
   const event = (name: string) =>
     defineEvent(name, {
@@ -52,6 +54,9 @@ export function createProbeDomain(): ProbeDomain {
     }),
   });
   for (const each of [written, copied]) {
+    builder.objectField(builder.event(each), 'held', (t) =>
+      t.boolean({ resolve: async () => (await probes.hold) === undefined }),
+    );
     builder.objectField(builder.event(each), 'rendered', (t) =>
       t.int({
         resolve: () => {

@@ -12,6 +12,8 @@ export interface RoleProcess {
   /** Waits until it serves. @throws Error with its output if it ended though nobody killed it */
   stands(): Promise<void>;
   readonly kills: { readonly all: number; readonly whileStarting: number };
+  /** Freezes it with SIGSTOP, lets it go on with SIGCONT. */
+  signal(name: 'SIGSTOP' | 'SIGCONT'): void;
   /** SIGTERM, and no start. @returns the exit code */
   stop(): Promise<number | null>;
   /** `kill -9`, in whatever state it is, and no start. */
@@ -56,6 +58,7 @@ export async function startRole(name: string, env: Readonly<Record<string, strin
       }
       requireAlive();
     },
+    signal: (signal) => void current.child.kill(signal),
     stop() {
       current.child.kill('SIGTERM');
       return current.exited;

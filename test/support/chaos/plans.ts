@@ -1,0 +1,22 @@
+import type { ReaderPlan } from './reader.ts';
+
+/** So many careful readers of each kind, and two careless ones. */
+export function planReaders(counts: Readonly<Record<string, number>>): ReaderPlan[] {
+  const careful = KINDS.flatMap((kind) => {
+    const name = `${kind.transport} ${kind.wanted}`;
+    return Array.from(
+      { length: counts[name] ?? 0 },
+      (_, at): ReaderPlan => ({ name: `${name} ${at}`, resume: 'last', ...kind }),
+    );
+  });
+  // each with one node: when that is killed, nobody else lets it in
+  const careless: ReaderPlan[] = [
+    { name: 'without cursor', transport: 'WebSocket', wanted: 'all', resume: 'none', onlyNode: 0 },
+    { name: 'with its first cursor', transport: 'WebSocket', wanted: 'all', resume: 'first', onlyNode: 0 },
+  ];
+  return [...careful, ...careless];
+}
+
+const KINDS: readonly Pick<ReaderPlan, 'transport' | 'wanted'>[] = (['WebSocket', 'SSE', 'helper'] as const).flatMap(
+  (transport) => (['all', 'stock', 'rare'] as const).map((wanted) => ({ transport, wanted })),
+);

@@ -35,7 +35,7 @@ export async function openWebSocket({ server, interest, board, signal }: StreamO
     ...interest,
     signal: stopping.signal,
     onState: (state) => {
-      if (state.state === 'connected') connected.resolve();
+      if (state.state === 'live') connected.resolve();
       if (state.state === 'interrupted') connected.reason = state.reason;
     },
     onEvent: ({ data, errors }) => take(board, 'WebSocket', { data, errors }),

@@ -1,0 +1,135 @@
+import type { EngineTables } from '../database/tables.ts';
+import { EVENT_TYPE, NODE } from '../graphql/base-types.ts';
+import type { EngineContext } from '../graphql/context.ts';
+import type { EventFilter } from '../outbox/filter.ts';
+import { readEvents } from '../outbox/read.ts';
+import { type Consumer, filterOf } from './consumer.ts';
+import { type ConsumerBuilder, SCOPE } from './graphql.ts';
+import { createLeaseLoader, type LeaseRow } from './lease-loader.ts';
+import { findConsumer } from './poll.ts';
+
+type Context = EngineContext<EngineTables>;
+
+/** The largest value of GraphQL's Int. */
+const MAX_INT = 2_147_483_647;
+
+/** Declares `Consumer`. */
+export function declareConsumer(builder: ConsumerBuilder) {
+  const filter = declareFilter(builder);
+  const lease = declareLease(builder);
+  const loadLeases = createLeaseLoader();
+  const ref = builder.objectRef<Consumer>('Consumer');
+  ref.implement({
+    description: 'A named place in the log, for programs that fetch their events: they share it, and it stays.',
+    interfaces: [NODE],
+    extensions: { scope: SCOPE },
+    fields: (t) => ({
+      id: t.exposeID('id', { description: '`cns_…`' }),
+      name: t.exposeString('name', { description: 'Unique in the account.' }),
+      filter: t.field({ type: filter, description: 'Which events it gives.', resolve: filterOf }),
+      createdBy: t.exposeString('created_by', { nullable: true, description: 'The key that made it.' }),
+      createdAt: t.field({ type: 'DateTime', resolve: ({ created_at }) => created_at }),
+      position: t.string({
+        description: 'Every event up to here is acked, or none that it wants.',
+        resolve: ({ position }) => String(position),
+      }),
+      cursor: t.string({
+        description: 'Of `position`: pass it as `after` to look at what is behind it without taking it.',
+        resolve: ({ account_id, position }, _args, { engine }) =>
+          engine.cursors.encode(account_id, { kind: 'position', position }),
+      }),
+      behind: t.int({
+        description: 'How many events of the log, of all kinds, lie behind `position`.',
+        resolve: (consumer) => countBehind(consumer.head - consumer.position),
+      }),
+      oldestWaitingAt: t.field({
+        type: 'DateTime',
+        nullable: true,
+        description: 'When the first event behind `position`, of any kind, was captured; null if there is none.',
+        resolve: findOldestWaiting,
+      }),
+      lagSeconds: t.int({
+        description: 'How long that is ago; 0 if there is none.',
+        resolve: async (consumer, args, context) => {
+          const oldest = await findOldestWaiting(consumer, args, context);
+          return oldest === null ? 0 : Math.max(Math.floor((context.engine.clock.now() - oldest.getTime()) / 1_000), 0);
+        },
+      }),
+      leases: t.field({
+        type: [lease],
+        description: 'What was polled and is not acked, in the order of the log; the first 100.',
+        resolve: (consumer, _args, context) => loadLeases(context, consumer.id),
+      }),
+    }),
+  });
+  return ref;
+}
+
+/** A count as GraphQL's Int can hold it. */
+export function countBehind(events: number): number {
+  return Math.min(Math.max(events, 0), MAX_INT);
+}
+
+function declareFilter(builder: ConsumerBuilder) {
+  const ref = builder.objectRef<EventFilter>('ConsumerFilter');
+  ref.implement({
+    description: 'An `EventFilter`, as it was given: a part that is null holds for all events.',
+    fields: (t) => ({
+      types: t.field({ type: [EVENT_TYPE], nullable: true, resolve: ({ types }) => (types ?? null) as never }),
+      subjects: t.idList({ nullable: true, resolve: ({ subjects }) => (subjects ? [...subjects] : null) }),
+      related: t.idList({ nullable: true, resolve: ({ related }) => (related ? [...related] : null) }),
+      changed: t.stringList({ nullable: true, resolve: ({ changed }) => (changed ? [...changed] : null) }),
+    }),
+  });
+  return ref;
+}
+
+function declareLease(builder: ConsumerBuilder) {
+  const ref = builder.objectRef<LeaseRow>('ConsumerLease');
+  ref.implement({
+    description: 'A range of the log that a poll has got and nobody has acked.',
+    fields: (t) => ({
+      after: t.string({
+        description: 'The position before its first event.',
+        resolve: ({ from_position }) => String(from_position),
+      }),
+      to: t.string({ description: 'Its last position.', resolve: ({ to_position }) => String(to_position) }),
+      until: t.field({
+        type: 'DateTime',
+        description: 'From then on the next poll gets it again.',
+        resolve: ({ lease_until }) => lease_until,
+      }),
+      attempts: t.exposeInt('attempts', { description: 'How often it was polled, this time included.' }),
+    }),
+  });
+  return ref;
+}
+
+async function findOldestWaiting(consumer: Consumer, _args: object, { engine }: Context): Promise<Date | null> {
+  if (consumer.position >= consumer.head) return null;
+  const accountId = consumer.account_id;
+  const [event] = await readEvents(engine.database.db, { accountId, filters: [], after: consumer.position, limit: 1 });
+  return event?.occurredAt ?? null;
+}
+
+/** Adds `consumer` and `consumers` to Query. */
+export function addConsumerQueries(builder: ConsumerBuilder, ref: ReturnType<typeof declareConsumer>): void {
+  builder.queryField('consumer', (t) =>
+    t.field({
+      type: ref,
+      nullable: true,
+      scope: SCOPE,
+      description: 'One consumer by its name; null if there is none.',
+      args: { name: t.arg.string({ required: true }) },
+      resolve: async (_root, { name }, context) => (await findConsumer(context, name)) ?? null,
+    }),
+  );
+  builder.queryField('consumers', (t) =>
+    t.page(ref, {
+      scope: SCOPE,
+      description: 'All consumers, oldest first.',
+      query: ({ read, accountId }) =>
+        read.selectFrom('fanfare.consumer_state').selectAll().where('account_id', '=', accountId),
+    }),
+  );
+}

@@ -1,0 +1,60 @@
+import type { Selectable } from 'kysely';
+import type { EngineTables } from '../database/tables.ts';
+import { EngineError } from '../errors.ts';
+import type { Registry } from '../graphql/registry.ts';
+import { type Principal, requireScope } from '../identity/principal.ts';
+import { type EventFilter, isWithin } from '../outbox/filter.ts';
+
+/** A consumer's row, with its position and the account's head as they were when it was read. */
+export type Consumer = Selectable<EngineTables['fanfare.consumer_state']>;
+
+/** A part of a filter's values. */
+export const FILTER_PARTS = ['types', 'subjects', 'related', 'changed'] as const;
+
+/** What the consumer was made for. */
+export function filterOf({ types, subjects, related, changed }: Consumer): EventFilter {
+  return {
+    ...(types === null ? {} : { types }),
+    ...(subjects === null ? {} : { subjects }),
+    ...(related === null ? {} : { related }),
+    ...(changed === null ? {} : { changed }),
+  };
+}
+
+/** Filters, all of which must hold, of the events that the consumer gives to whoever polls. */
+export function filtersOf(consumer: Consumer): readonly EventFilter[] {
+  return [filterOf(consumer), ...consumer.narrowing];
+}
+
+/** What somebody must be allowed to see. */
+export interface Wanted {
+  readonly filter: EventFilter;
+  readonly narrowing: readonly EventFilter[];
+}
+
+/**
+ * Refuses a principal that may not see all that a consumer gives. One that got a part of it would take the rest away
+ * from the others without a word: what it acks, nobody gets again.
+ * @throws EngineError FORBIDDEN, naming the scope
+ */
+export function requireSight(registry: Registry, principal: Principal, { filter, narrowing }: Wanted): void {
+  requireScope(principal, 'events:read');
+  for (const name of filter.types ?? registry.events.keys()) {
+    const scope = registry.events.get(name)?.scope;
+    if (scope === undefined || principal.scopes.has(scope)) continue;
+    throw new EngineError(
+      'FORBIDDEN',
+      filter.types === undefined
+        ? `a consumer of all types needs the scope "${scope}" of "${name}" too; give "filter.types", or use a key that has it`
+        : `events of type "${name}" need the scope "${scope}"`,
+    );
+  }
+  if (!isWithin(narrowing, principal.narrowing)) {
+    throw new EngineError('FORBIDDEN', 'this consumer gives events that the key may not see');
+  }
+}
+
+/** What is said of a consumer that the account does not have. */
+export function noSuchConsumer(name: string): EngineError {
+  return new EngineError('NOT_FOUND', `there is no consumer "${name.slice(0, 100)}"; make it by "consumerCreate"`);
+}

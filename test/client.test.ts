@@ -27,7 +27,7 @@ afterAll(async () => {
 describe('watching the server', () => {
   test('neither loses nor repeats an event over broken connections', async () => {
     const seen = watchSkus();
-    await seen.untilConnected(1);
+    await seen.untilLive(1);
     await wire.cut(); // before the first event: where to go on is known all the same
     await createProduct('one');
     await wire.heal();
@@ -76,7 +76,7 @@ describe('watching the server', () => {
 
   test('goes on behind the cursor of an event', async () => {
     const first = watchSkus();
-    await first.untilConnected(1);
+    await first.untilLive(1);
     await createProduct('six');
     await first.until(['six']);
     await first.stop();
@@ -89,7 +89,7 @@ describe('watching the server', () => {
   test.each([
     ['INVALID_CURSOR', { after: 'made-up' }],
     ['GRAPHQL_VALIDATION_FAILED', { query: 'subscription ($after: String) { nothing(after: $after) { id } }' }],
-    ['BAD_INPUT', { query: 'subscription { productCreated { id } }' }],
+    ['BAD_INPUT', { query: '{ head }' }],
     ['UNAUTHENTICATED', { key: 'ff_wrong' }],
   ])('ends with %s', async (code, options) => {
     const states: WatchState[] = [];
@@ -101,7 +101,7 @@ describe('watching the server', () => {
   test('asks for a key before each connection', async () => {
     const keys = ['ff_expired', app.key];
     const seen = watchSkus({ key: async () => keys.shift() ?? app.key });
-    await seen.untilConnected(1);
+    await seen.untilLive(1);
     expect(keys).toEqual([]);
     await seen.stop();
   });
@@ -110,7 +110,7 @@ describe('watching the server', () => {
     const broken = new Error('disk full');
     const ended = watch({
       ...base(),
-      onState: ({ state }) => void (state === 'connected' && createProduct('eight')),
+      onState: ({ state }) => void (state === 'live' && createProduct('eight')),
       onEvent: () => Promise.reject(broken),
     });
     await expect(ended).rejects.toBe(broken);
@@ -199,8 +199,8 @@ function watchSkus(options: { after?: string | undefined; key?: () => Promise<st
   return {
     events,
     states,
-    untilConnected: (times: number) =>
-      eventually(() => states.filter(({ state }) => state === 'connected').length >= times),
+    untilLive: (times: number) =>
+      eventually(() => states.filter(({ state }) => state === 'live').length >= times),
     until: (expected: readonly string[]) => eventually(() => expect(skus()).toEqual(expected)),
     stop: () => {
       stopping.abort();
@@ -224,11 +224,7 @@ async function openServer(behave: (after: number, attempt: number) => Behaviour)
       const { type, id, payload } = JSON.parse(String(text));
       if (type === 'connection_init') return send({ type: 'connection_ack' });
       if (type !== 'subscribe') return;
-      if (payload.query === '{ head }') {
-        send({ id, type: 'next', payload: { data: { head: '0' } } });
-        return send({ id, type: 'complete' });
-      }
-      const after = Number(payload.variables.after);
+      const after = Number(payload.extensions.after ?? 0);
       const behaviour = behave(after, subscriptions.push(after));
       if ('close' in behaviour) return socket.close(behaviour.close);
       if ('error' in behaviour) {
@@ -237,6 +233,7 @@ async function openServer(behave: (after: number, attempt: number) => Behaviour)
       for (let each = 1; each <= behaviour.events; each++) {
         send({ id, type: 'next', payload: { data: {}, extensions: { cursor: String(after + each) } } });
       }
+      send({ id, type: 'next', payload: { extensions: { cursor: String(after + behaviour.events) } } });
     });
   });
   await once(server, 'listening');

@@ -117,8 +117,10 @@ function describeState(state: WatchState, { url, key, keyFrom }: WatchCommand): 
   switch (state.state) {
     case 'connecting':
       return `connecting to ${url} with the key ${nameOf(key)} from ${keyFrom}`;
-    case 'connected':
-      return 'connected';
+    case 'catching up':
+      return 'catching up';
+    case 'live':
+      return 'connected, live';
     case 'interrupted':
       return `interrupted: ${state.reason}; trying again in ${(state.retryMs / 1_000).toFixed(1)} s`;
   }

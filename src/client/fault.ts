@@ -1,4 +1,8 @@
-/** The watch can't go on. `code` is the server's, or `CONNECTION_REFUSED` for a close that no retry will mend. */
+/**
+ * It can't go on. `code` is one of the server's or of the client's own: `CONNECTION_REFUSED` for a close or an HTTP status that
+ * no retry will mend, `CONNECTION_LOST` and `TIMEOUT` for an operation whose answer did not come, `POSITION_GAP` for events
+ * that the log has lost.
+ */
 export class WatchError extends Error {
   readonly code: string;
   /** Further facts; with `CURSOR_EXPIRED`, `earliestCursor` is the oldest that still works. */
@@ -12,7 +16,7 @@ export class WatchError extends Error {
   }
 }
 
-/** Why a connection or subscription ended: what graphql-ws said of it. */
+/** Why a connection or an operation ended: a list of GraphQL errors, a close event, an Error, or what a WebSocket says of one. */
 export type Fault = unknown;
 
 /** Codes of conditions that pass. All others are final. */
@@ -34,6 +38,7 @@ export interface KeyCount {
 
 /** Why to try again, in words. @throws WatchError where that is of no use */
 export function explain(fault: Fault, keys: KeyCount): string {
+  if (fault instanceof WatchError) throw fault;
   if (Array.isArray(fault)) return explainErrors(fault, keys);
   if (!isClose(fault)) return fault instanceof Error ? fault.message : 'the server can not be reached';
   if (fault.code === FORBIDDEN_CLOSE) return countRefusedKey(keys, 'the key is missing, wrong, expired or revoked');
@@ -60,4 +65,11 @@ function countRefusedKey(keys: KeyCount, reason: string): string {
 
 function isClose(fault: Fault): fault is { readonly code: number; readonly reason: string } {
   return typeof fault === 'object' && fault !== null && 'code' in fault && 'reason' in fault;
+}
+
+/** The errors of GraphQL that say the same, as sinks of graphql-ws, Apollo and urql know them. Another Error stays what it is. */
+export function toSinkError(error: unknown): unknown {
+  if (!(error instanceof WatchError)) return error;
+  const { code, message, details } = error;
+  return [{ message, extensions: { ...details, code } }];
 }

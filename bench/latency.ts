@@ -1,13 +1,13 @@
 import type { CommitPublish } from './baselines/commit-publish.ts';
 import type { Bed } from './support/bed.ts';
 import { createClient } from './support/client.ts';
-import { latenciesOf, readCommits, type Stages, stagesOf } from './support/commits.ts';
+import { describeStages, latenciesOf, readCommits, type Stages, stagesOf } from './support/commits.ts';
 import type { Load } from './support/load-program.ts';
 import type { CallbackReceiver } from './support/receiver-program.ts';
 import type { Row } from './support/report.ts';
 import { interleave } from './support/rounds.ts';
 import { type Cluster, startCluster } from './support/server.ts';
-import { median, percentile } from './support/statistics.ts';
+import { percentile } from './support/statistics.ts';
 import { createWebhook, insertProducts } from './support/store.ts';
 import { describeCost, startUsageMeter, type Usage } from './support/usage.ts';
 import type { Watch } from './support/watch-program.ts';
@@ -52,7 +52,10 @@ export async function benchLatency(bed: Bed, { rounds }: { readonly rounds: numb
     },
   });
   const used = measured.subject.flatMap(({ usage }) => (usage ? [{ usage, count: COUNT }] : []));
-  const limits = { frame: describeStages(measured.subject), callback: describeCost(used) };
+  const limits = {
+    frame: describeStages(measured.subject.flatMap(({ stages }) => (stages ? [stages] : []))),
+    callback: describeCost(used),
+  };
   return (['frame', 'callback'] as const).flatMap((channel) =>
     [50, 99].map((percent) => ({
       name: `latency: commit to ${channel}, p${percent}`,
@@ -113,10 +116,4 @@ async function runSubject(subject: Subject): Promise<Round & { readonly frameByt
     usage,
     frameBytes: watched.frameBytes,
   };
-}
-
-function describeStages(rounds: readonly Round[]): string {
-  const of = (read: (stages: Stages) => number) =>
-    median(rounds.flatMap(({ stages }) => (stages ? [read(stages)] : []))).toFixed(1);
-  return `two commits in a row: ${of((s) => s.untilStamp)} ms until the stamp, ${of((s) => s.stamp)} stamping, ${of((s) => s.out)} its flush and the way out`;
 }

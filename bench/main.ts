@@ -1,9 +1,14 @@
 import { join } from 'node:path';
 import { benchDeliveries } from './deliveries.ts';
 import { benchEmbedded } from './embedded.ts';
-import { benchFanout } from './fanout.ts';
+import { benchFanout, benchSse } from './fanout.ts';
 import { benchLatency } from './latency.ts';
+import { benchMemory } from './memory.ts';
 import { benchOrders } from './orders.ts';
+import { benchResume } from './resume.ts';
+import { benchStalled, benchStalledMany } from './stalled.ts';
+import { benchDocuments, benchStock } from './stock.ts';
+import { benchStream } from './stream.ts';
 import { type BenchArguments, readArguments, UsageError } from './support/arguments.ts';
 import { type Bed, openBed } from './support/bed.ts';
 import { describeMachine, printMachine } from './support/machine.ts';
@@ -14,8 +19,16 @@ type Bench = (bed: Bed, options: { readonly rounds: number }) => Promise<Row[]>;
 
 const BENCHES: ReadonlyMap<string, Bench> = new Map([
   ['latency', benchLatency],
+  ['stream', benchStream],
   ['deliveries', benchDeliveries],
   ['fanout', benchFanout],
+  ['sse', benchSse],
+  ['memory', benchMemory],
+  ['stock', benchStock],
+  ['documents', benchDocuments],
+  ['resume', benchResume],
+  ['stalled', benchStalled],
+  ['stalled-many', benchStalledMany],
   ['orders', benchOrders],
   ['embedded', benchEmbedded],
 ]);

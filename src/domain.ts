@@ -33,6 +33,7 @@ const ENGINE_PREFIXES: Readonly<Record<string, string>> = {
   Account: 'acc',
   Webhook: 'wh',
   Delivery: 'dlv',
+  Consumer: 'cns',
   ApiKey: 'key',
 };
 

@@ -48,6 +48,7 @@ describe('without any setting', () => {
       corsOrigins: [],
       graphiql: true,
       publicUrl: undefined,
+      connectionsPerKey: 10_000,
       drainSeconds: 10,
       logLevel: 'info',
     });
@@ -121,6 +122,7 @@ describe('a good value', () => {
     ['PORT', ' 65535\r', { port: 65_535 }],
     ['HOST', '::', { host: '::' }],
     ['RETENTION_DAYS', '7', { retentionDays: 7 }],
+    ['CONNECTIONS_PER_KEY', '1', { connectionsPerKey: 1 }],
     ['DRAIN_SECONDS', '0', { drainSeconds: 0 }],
     ['GRAPHIQL', 'off', { graphiql: false }],
     ['GRAPHIQL', 'ON', { graphiql: true }],
@@ -190,6 +192,8 @@ describe('a bad value', () => {
     ['GRAPHIQL', 'maybe'],
     ['PUBLIC_URL', '/api'],
     ['PUBLIC_URL', 'https://u:p@a.example'],
+    ['CONNECTIONS_PER_KEY', '0'],
+    ['CONNECTIONS_PER_KEY', '1000001'],
     ['DRAIN_SECONDS', '3601'],
     ['LOG_LEVEL', 'verbose'],
   ])('%s=%s is refused with what was expected and what to do', (name, text) => {

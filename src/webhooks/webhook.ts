@@ -2,7 +2,7 @@ import type { Selectable } from 'kysely';
 import type { EngineTables } from '../database/tables.ts';
 import { EngineError } from '../errors.ts';
 import type { Principal } from '../identity/principal.ts';
-import { type EventFilter, filterKey } from '../outbox/filter.ts';
+import { type EventFilter, isWithin } from '../outbox/filter.ts';
 
 /**
  * A webhook's row. *ACTIVE*: its deliveries are sent. *PAUSED*: they are born and wait. *DISABLED*, after its receiver
@@ -63,10 +63,4 @@ export function requireGrantsOf(principal: Principal, webhook: Webhook): void {
   if (!isWithin(webhook.narrowing, principal.narrowing)) {
     throw new EngineError('FORBIDDEN', 'this webhook may see events that the key may not');
   }
-}
-
-/** Whether everything behind the narrowing `inner` is also behind `outer`: each of its filters is one of the inner ones. */
-function isWithin(inner: readonly EventFilter[], outer: readonly EventFilter[]): boolean {
-  const held = new Set(inner.map((filter) => filterKey([filter])));
-  return outer.every((filter) => held.has(filterKey([filter])));
 }

@@ -224,7 +224,7 @@ describe('another program on the same Postgres', () => {
     `delete from fanfare.log`,
     `select nextval('fanfare.event_seq')`,
     `select * from fanfare.claim_shards('me', '1 hour', true)`,
-    `select fanfare.make_partitions('2100-01-01')`,
+    `select fanfare.make_partitions('2100-01-01', 'log')`,
   ])('may not: %s', async (statement) => {
     await withClient(roleUrl, async (client) => {
       await expect(client.query(statement)).rejects.toMatchObject({ code: '42501' });

@@ -1,0 +1,40 @@
+import { beforeAll, describe, expect, it } from 'vitest';
+import { type ChaosRun, runChaos } from '../support/chaos/chaos-run.ts';
+import { expectCarelessToFail, expectWhole } from '../support/chaos/expect-whole.ts';
+import { planReaders } from '../support/chaos/plans.ts';
+import { freezeLeader, killNode, killRedisClients, restartRedis } from '../support/chaos/strikes.ts';
+
+describe('two nodes and two relays, broken piece by piece under load', () => {
+  let run: ChaosRun;
+
+  beforeAll(async () => {
+    run = await runChaos({
+      seed: 1,
+      events: 2_000,
+      eventsPerSecond: 250,
+      writers: 5,
+      readers: planReaders({
+        'WebSocket all': 6,
+        'SSE all': 4,
+        'WebSocket stock': 3,
+        'SSE stock': 2,
+        'WebSocket rare': 2,
+        'SSE rare': 1,
+        'helper all': 2,
+      }),
+      processes: 1,
+      consumers: ['all'],
+      strikes: [killNode(0), killRedisClients('pubsub'), restartRedis(), killNode(1), freezeLeader(), killNode(0)],
+    });
+    process.stdout.write(`${run.figures}\n`);
+  });
+
+  it('keep every acknowledged event, and give each reader all it wants, once, in order', () => {
+    expect(run.log.length).toBeGreaterThan(2_000);
+    expectWhole(run);
+  });
+
+  it('lose or repeat events for those who read carelessly', () => {
+    expectCarelessToFail(run);
+  });
+});

@@ -1,5 +1,3 @@
-import { eventually } from '../test/support/eventually.ts';
-import { withClient } from '../test/support/postgres-client.ts';
 import type { LogPages } from './baselines/log-pages.ts';
 import type { Bed } from './support/bed.ts';
 import { type Client, createClient } from './support/client.ts';
@@ -7,22 +5,20 @@ import type { Row } from './support/report.ts';
 import type { Reading, ResumingClient } from './support/resume-program.ts';
 import { interleave } from './support/rounds.ts';
 import { startCluster } from './support/server.ts';
-import { emitStockChanges } from './support/store.ts';
-import { describeCost, startUsageMeter, type Used } from './support/usage.ts';
+import { emitStockChanges, settleLog } from './support/store.ts';
+import { describeCost, type Parts, startUsageMeter, type Used } from './support/usage.ts';
 
 const EVENTS = 10_000;
 /** Emitted by one transaction each. */
 const BATCH = 500;
 
-interface Round {
+interface Round extends Used {
   readonly reading: Reading;
-  /** Of the side that is measured. */
-  readonly used: Used | undefined;
 }
 
 /**
  * One client resumes 10,000 events over WebSocket, from its subscription to the last frame, against reading the same rows
- * on bare `pg` in pages and making the same JSON of them.
+ * on bare `pg` in pages and making the same JSON of them. The CPU time is that of the process that reads and of Postgres.
  */
 export async function benchResume(bed: Bed, { rounds }: { readonly rounds: number }): Promise<Row[]> {
   const { api, databaseUrl } = await startCluster(bed);
@@ -34,49 +30,44 @@ export async function benchResume(bed: Bed, { rounds }: { readonly rounds: numbe
   const measured = await interleave<Round>({
     name: 'resume',
     rounds,
-    subject: async () => {
-      const meter = startUsageMeter({ api: () => [api.pid], client: () => [resuming.pid], ...bed.parts });
-      const reading = await resuming.call('resume', { after, count: EVENTS });
-      return { reading, used: { usage: meter.stop(), count: EVENTS } };
-    },
-    baseline: async () => ({ reading: await pages.call('read', position), used: undefined }),
+    subject: () =>
+      measure({ api: () => [api.pid], client: () => [resuming.pid], ...bed.parts }, () =>
+        resuming.call('resume', { after, count: EVENTS }),
+      ),
+    baseline: () => measure({ reader: () => [pages.pid], ...bed.parts }, () => pages.call('read', position)),
   });
   requireEqual([...measured.subject, ...measured.baseline]);
-  const perSecond = ({ reading }: Round) => EVENTS / reading.seconds;
-  return [
-    {
-      name: 'resume: 10,000 events',
-      unit: 'events/s',
-      subject: measured.subject.map(perSecond),
-      baseline: measured.baseline.map(perSecond),
-      limitedBy: describeCost(measured.subject.flatMap(({ used }) => used ?? [])),
-    },
-  ];
+  const row = (suffix: string, unit: string, of: (round: Round) => number): Row => ({
+    name: `resume: 10,000 events${suffix}`,
+    unit,
+    subject: measured.subject.map(of),
+    baseline: measured.baseline.map(of),
+    limitedBy: describeCost(measured.subject),
+  });
+  return [row('', 'events/s', ({ reading }) => EVENTS / reading.seconds), row(', CPU', 'µs/event', cpuOf)];
+}
+
+async function measure(parts: Parts, read: () => Promise<Reading>): Promise<Round> {
+  const meter = startUsageMeter(parts);
+  const reading = await read();
+  return { reading, usage: meter.stop(), count: EVENTS };
+}
+
+function cpuOf({ usage: { seconds } }: Round): number {
+  const { api = 0, reader = 0, Postgres = 0 } = seconds;
+  return ((api + reader + Postgres) * 1e6) / EVENTS;
 }
 
 /** Fills the log. @returns the place before the events, which is that of an event more */
 async function writeLog(client: Client, databaseUrl: string) {
   await emitStockChanges(databaseUrl, 1);
   for (let count = 0; count < EVENTS; count += BATCH) await emitStockChanges(databaseUrl, BATCH);
-  const last = String(EVENTS + 1);
-  await eventually(async () => (await readEvent(client, 'last: 1')).position === last, {
-    deadlineMs: 60_000,
-    everyMs: 100,
-    describe: 'all events to have their position',
-  });
-  // as the database does by itself within a minute: without statistics each page sorts all that is behind it
-  await withClient(databaseUrl, (connection) => connection.query('analyze'));
-  const { cursor, position } = await readEvent(client, 'first: 1');
-  await client.close();
-  return { cursor, position: Number(position) };
-}
-
-/** @returns the event; position 0 where there is none yet */
-async function readEvent(client: Client, which: 'first: 1' | 'last: 1') {
+  await settleLog(databaseUrl, EVENTS + 1);
   const { events } = await client.ask<{ events: { nodes: { cursor: string; position: string }[] } }>(
-    `{ events(${which}) { nodes { cursor position } } }`,
+    '{ events(first: 1) { nodes { cursor position } } }',
   );
-  return events.nodes[0] ?? { cursor: '', position: '0' };
+  await client.close();
+  return { cursor: events.nodes[0]?.cursor ?? '', position: Number(events.nodes[0]?.position) };
 }
 
 /** @throws Error if a reader has seen other events than the first one, or in another order */

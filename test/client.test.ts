@@ -1,10 +1,9 @@
-import { once } from 'node:events';
-import type { AddressInfo } from 'node:net';
 import { createClient } from 'graphql-ws';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
-import { WebSocket, WebSocketServer } from 'ws';
+import { WebSocket } from 'ws';
 import { type WatchedEvent, type WatchState, watch } from '#client';
 import { domain } from '#domain';
+import { openProtocolServer, sendPositions } from './client/protocol-server.ts';
 import { startApp, type TestApp } from './support/app.ts';
 import { eventually } from './support/eventually.ts';
 import { openTcpProxy, type TcpProxy } from './support/tcp-proxy.ts';
@@ -134,7 +133,7 @@ describe('watching a server of any behaviour', () => {
       },
     });
     expect(seen).toEqual(Array.from({ length: 2_500 }, (_, at) => at + 1));
-    expect(server.subscriptions.length).toBeGreaterThan(1); // it let go and came back
+    expect(server.asked.length).toBeGreaterThan(1); // it let go and came back
   });
 
   test.each(['UNAVAILABLE', 'CURSOR_PENDING'])('tries again after %s', async (code) => {
@@ -199,8 +198,7 @@ function watchSkus(options: { after?: string | undefined; key?: () => Promise<st
   return {
     events,
     states,
-    untilLive: (times: number) =>
-      eventually(() => states.filter(({ state }) => state === 'live').length >= times),
+    untilLive: (times: number) => eventually(() => states.filter(({ state }) => state === 'live').length >= times),
     until: (expected: readonly string[]) => eventually(() => expect(skus()).toEqual(expected)),
     stop: () => {
       stopping.abort();
@@ -214,34 +212,18 @@ type Behaviour =
   | { readonly error: { readonly code: string; readonly earliestCursor?: string } }
   | { readonly close: number };
 
-/** Speaks the protocol, and behaves as told: events are numbered, and a number is a cursor. */
-async function openServer(behave: (after: number, attempt: number) => Behaviour) {
-  const subscriptions: number[] = [];
-  const server = new WebSocketServer({ port: 0, host: '127.0.0.1' });
-  server.on('connection', (socket) => {
-    const send = (message: object) => socket.send(JSON.stringify(message));
-    socket.on('message', (text) => {
-      const { type, id, payload } = JSON.parse(String(text));
-      if (type === 'connection_init') return send({ type: 'connection_ack' });
-      if (type !== 'subscribe') return;
-      const after = Number(payload.extensions.after ?? 0);
-      const behaviour = behave(after, subscriptions.push(after));
-      if ('close' in behaviour) return socket.close(behaviour.close);
-      if ('error' in behaviour) {
-        return send({ id, type: 'error', payload: [{ message: 'not now', extensions: behaviour.error }] });
+/** Behaves as told: events are numbered, and a number is a cursor. */
+function openServer(behave: (after: number, attempt: number) => Behaviour) {
+  return openProtocolServer({
+    answer(asked) {
+      const after = Number(asked.extensions.after ?? 0);
+      const behaviour = behave(after, asked.attempt);
+      if ('close' in behaviour) asked.close(behaviour.close);
+      else if ('error' in behaviour) asked.error(behaviour.error);
+      else {
+        const positions = Array.from({ length: behaviour.events }, (_, at) => after + 1 + at);
+        sendPositions(asked, positions);
       }
-      for (let each = 1; each <= behaviour.events; each++) {
-        send({ id, type: 'next', payload: { data: {}, extensions: { cursor: String(after + each) } } });
-      }
-      send({ id, type: 'next', payload: { extensions: { cursor: String(after + behaviour.events) } } });
-    });
+    },
   });
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo; // it listens on TCP
-  const close = async () => {
-    for (const socket of server.clients) socket.terminate();
-    await new Promise((resolve) => server.close(resolve));
-  };
-  onTestFinished(close);
-  return { url: `http://127.0.0.1:${port}`, subscriptions, close };
 }

@@ -1,4 +1,4 @@
-import { once } from 'node:events';
+import { once, setMaxListeners } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import type { ExecutionArgs } from 'graphql';
@@ -49,6 +49,7 @@ export function createStock() {
   return {
     /** @returns its URL */
     async listen(): Promise<string> {
+      setMaxListeners(0); // it would warn of the eleventh subscriber
       const server = createServer(yoga);
       useServer(optionsFor(yoga), new WebSocketServer({ server, path: yoga.graphqlEndpoint }));
       server.listen(0, '127.0.0.1');

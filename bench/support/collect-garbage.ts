@@ -6,8 +6,14 @@ import { runInNewContext } from 'node:vm';
 setFlagsFromString('--expose-gc');
 const collect: () => void = runInNewContext('gc');
 
+let done = 0;
+
 process.on('SIGUSR2', () => {
   collect();
   // what the first has let go of by weak references and finalizers
-  setImmediate(collect);
+  setImmediate(() => {
+    collect();
+    // anybody can read it, also of a process that has no other way to say that it is done
+    process.title = `collected ${++done}`;
+  });
 });

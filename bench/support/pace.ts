@@ -16,7 +16,8 @@ export async function steadily(
   let latest = 0;
   for (let at = 0; at < count; at++) {
     const dueAt = startedAt + (at * 1_000) / perSecond;
-    if (dueAt > performance.now()) await wait(dueAt - performance.now());
+    const earlyMs = dueAt - performance.now();
+    if (earlyMs > 0) await wait(earlyMs);
     latest = Math.max(latest, performance.now() - dueAt);
     const made = call(at);
     made.catch(() => {}); // thrown below

@@ -19,6 +19,8 @@ export interface Heard {
 export interface GoingOn extends Target {
   /** How many of the sockets go on. */
   readonly resumed: number;
+  /** How many events each then reads, at most. */
+  readonly events: number;
   /** Where the log ends. */
   readonly position: number;
 }
@@ -89,21 +91,29 @@ export function createReaders() {
       if (fault !== undefined) throw new Error(fault);
       return { position: first, arrivals };
     },
-    /** Reads what the stalled sockets have been sent, until they are closed. @returns the close codes */
+    /**
+     * Reads what the stalled sockets have been sent, until they are closed. @returns the close codes
+     * @throws Error if an event is missing or repeated
+     */
     async readStalled(): Promise<readonly number[]> {
       const codes: number[] = [];
       for (const each of stalled) codes.push(await readToEnd(each));
+      const broken = stalled.find(({ seen }) => seen.fault !== undefined);
+      if (broken !== undefined) throw new Error(broken.seen.fault);
       return codes;
     },
     /**
-     * Has some of the stalled ones go on behind their last event, on a new socket, up to the log's end; then forgets all.
-     * @returns how many events came only now, of each
+     * Has some of the stalled ones go on behind their last event, on a new socket; then forgets all.
+     * @returns how many events each had missed
      * @throws Error if an event is missing or repeated
      */
-    async goOn({ resumed, position, ...target }: GoingOn): Promise<readonly number[]> {
+    async goOn({ resumed, events, position, ...target }: GoingOn): Promise<readonly number[]> {
       const missed: number[] = [];
       // one after the other: what is measured is over
-      for (const { seen } of stalled.slice(0, resumed)) missed.push(await goOn(seen, target, position));
+      for (const { seen } of stalled.slice(0, resumed)) {
+        missed.push(position - seen.last);
+        await goOn(seen, target, Math.min(position, seen.last + events));
+      }
       stalled = [];
       return missed;
     },
@@ -142,10 +152,9 @@ async function readToEnd({ socket }: Stalled): Promise<number> {
   return code ?? 0;
 }
 
-/** @returns how many events came */
-async function goOn(seen: Seen, target: Target, position: number): Promise<number> {
+/** Up to this position. */
+async function goOn(seen: Seen, target: Target, position: number): Promise<void> {
   if (seen.cursor === undefined) throw new Error('expected events in a stalled socket, found none');
-  const before = seen.count;
   const socket = await subscribe(target, seen.cursor);
   const complete = Promise.withResolvers<void>();
   socket.on('message', (frame: Buffer) => {
@@ -156,7 +165,6 @@ async function goOn(seen: Seen, target: Target, position: number): Promise<numbe
   socket.on('close', (code) => complete.reject(new Error(`the resumed socket was closed with ${code}`)));
   await complete.promise;
   socket.terminate();
-  return seen.count - before;
 }
 
 async function subscribe({ url, key }: Target, after: string | undefined): Promise<WebSocket> {

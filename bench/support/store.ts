@@ -1,3 +1,4 @@
+import { eventually } from '../../test/support/eventually.ts';
 import { withClient } from '../../test/support/postgres-client.ts';
 import type { Client } from './client.ts';
 
@@ -78,4 +79,19 @@ export async function emitStockChanges(databaseUrl: string, count: number): Prom
       [count],
     ),
   );
+}
+
+/**
+ * Waits until the log has so many events, and has Postgres look at them: by itself it does within a minute, and without
+ * statistics it reads a new log by plans that no log in use gets.
+ */
+export async function settleLog(databaseUrl: string, events: number): Promise<void> {
+  await withClient(databaseUrl, async (client) => {
+    const readHead = async () => {
+      const { rows } = await client.query<{ position: string }>('select position from fanfare.head');
+      return rows[0]?.position === String(events);
+    };
+    await eventually(readHead, { deadlineMs: 60_000, everyMs: 100, describe: `the log to have ${events} events` });
+    await client.query('analyze');
+  });
 }

@@ -51,7 +51,7 @@ const statements = [
   // Lends out the next range of a consumer, for at most p_first events that it wants: an expired one first, the oldest of
   // them, else what is behind the furthest. All under the consumer's row lock: no two callers get one position at a time.
   // Looks through at most p_scan positions. Outcomes:
-  //   LEASED: the range is the caller's until leased_until
+  //   LEASED: the range, with so many events that it wants, is the caller's until leased_until
   //   SCANNED: the range was looked through, held nothing that it wants, and counts as done: call again
   //   EMPTY: there is nothing; wait_ms: until the first lease runs out, null if there is none
   //   FULL: p_max_leases are open
@@ -60,7 +60,8 @@ const statements = [
   sql`create function fanfare.lease_events(
     p_account_id text, p_consumer_id text, p_first int, p_lease interval, p_scan int, p_max_leases int
   ) returns table (
-    outcome text, from_position bigint, to_position bigint, leased_until timestamptz, attempts int, head bigint, earliest bigint, wait_ms int
+    outcome text, from_position bigint, to_position bigint, events int, leased_until timestamptz, attempts int, head bigint, earliest bigint,
+    wait_ms int
   ) language plpgsql
   set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_bitmapscan = off set jit = off as $$
     #variable_conflict use_column
@@ -70,7 +71,6 @@ const statements = [
       v_until timestamptz;
       v_from bigint;
       v_to bigint;
-      v_found int;
       v_last bigint;
     begin
       -- without a lock at first: a poll that finds nothing writes nothing
@@ -124,22 +124,25 @@ const statements = [
         return;
       end if;
 
-      if v_consumer.types is null and v_consumer.subjects is null and v_consumer.related is null and v_consumer.changed is null and v_consumer.narrowing = '[]' then
+      if v_consumer.types is null and v_consumer.subjects is null and v_consumer.related is null and v_consumer.changed is null
+         and v_consumer.narrowing = '[]' then
         v_to := least(v_to, v_from + p_first);
-        v_found := 1;
+        events := v_to - v_from;
       else
         v_to := least(v_to, v_from + p_scan);
-        select count(*), max(w.position) into v_found, v_last from (
+        select count(*), max(w.position) into events, v_last from (
           select g.position from fanfare.log g join fanfare.event e on e.seq = g.seq
           where g.account_id = p_account_id and g.position > v_from and g.position <= v_to
-            and (v_consumer.types is null or e.name = any(v_consumer.types)) and (v_consumer.subjects is null or e.subject_id = any(v_consumer.subjects))
-            and (v_consumer.related is null or e.related && v_consumer.related) and (v_consumer.changed is null or e.changed && v_consumer.changed)
+            and (v_consumer.types is null or e.name = any(v_consumer.types))
+            and (v_consumer.subjects is null or e.subject_id = any(v_consumer.subjects))
+            and (v_consumer.related is null or e.related && v_consumer.related)
+            and (v_consumer.changed is null or e.changed && v_consumer.changed)
             and (v_consumer.narrowing = '[]' or not exists (
               select from jsonb_array_elements(v_consumer.narrowing) as granted (f)
               where not fanfare.filter_holds(granted.f, e.name, e.subject_id, e.related, e.changed)))
           order by g.position limit p_first
         ) w;
-        if v_found = p_first then
+        if events = p_first then
           v_to := v_last;
         end if;
       end if;
@@ -152,7 +155,7 @@ const statements = [
       else
         update fanfare.consumer_lease r set from_position = v_to where r.consumer_id = v_consumer.id and r.to_position = v_lease.to_position;
       end if;
-      if v_found = 0 then
+      if events = 0 then
         outcome := 'SCANNED';
         return next;
         return;

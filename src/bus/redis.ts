@@ -25,7 +25,7 @@ export interface RedisBusOptions {
   readonly openTimeoutMs?: number;
   /** Each connection is pinged this often, and dropped when three pings in a row bring nothing. @default 1_000 (ms) */
   readonly pingEveryMs?: number;
-  /** Between tries to reconnect, which go on until `close`. @default { baseMs: 50, capMs: 2_000 } */
+  /** Between tries to reconnect, which go on until `close`. @default { baseMs: 50, capMs: 1_000 }: back within 2 s of the server, by the wait and the opening */
   readonly backoff?: Backoff;
   readonly clock?: Clock;
   /** A number in [0, 1). @default Math.random */
@@ -52,7 +52,7 @@ interface RedisConnection extends Connection {
  */
 export async function connectRedisBus(options: RedisBusOptions): Promise<Bus> {
   const { url, observe = observeNothing, clock = systemClock, random = Math.random } = options;
-  const { pingEveryMs = 1_000, backoff = { baseMs: 50, capMs: 2_000 } } = options;
+  const { pingEveryMs = 1_000, backoff = { baseMs: 50, capMs: 1_000 } } = options;
   const channels = createChannels({ reportListener: sampledReport('bus.listener_failed', { observe, clock }) });
   const publisher = createPublisher({ reportFailed: sampledReport('bus.publish_failed', { observe, clock }) });
 

@@ -44,7 +44,7 @@ function readStream(document: DocumentNode, operation: OperationDefinitionNode, 
   const [root] = fields(operation.selectionSet); // a subscription has one
   if (root?.selectionSet === undefined) return { isUnfiltered: false };
   const below = fields(root.selectionSet);
-  const found = below.find(({ name, directives }) => name.value === 'position' && directives?.length === 0);
+  const found = below.find(({ name, directives }) => name.value === 'position' && !directives?.length);
   const isUnfiltered = root.name.value === 'events' && isUnset(filterOf(root), operation, variables ?? {});
   // on types that exclude each other one name may stand for two fields
   const isPlain = below.every((field) => nameOf(field) !== (found && nameOf(found)) || field.name.value === 'position');

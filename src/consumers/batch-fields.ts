@@ -1,8 +1,9 @@
 import { EngineError } from '../errors.ts';
 import { EVENT } from '../graphql/base-types.ts';
 import { MAX_PAGE } from '../graphql/connection.ts';
+import { SCOPE } from './consumer.ts';
 import { countBehind } from './consumer-fields.ts';
-import { type ConsumerBuilder, SCOPE } from './graphql.ts';
+import type { ConsumerBuilder } from './graphql.ts';
 import { type Batch, type PollRequest, pollConsumer } from './poll.ts';
 
 /** The longest that a poll may wait, in ms. */

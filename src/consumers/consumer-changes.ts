@@ -1,9 +1,9 @@
 import { toEventFilter } from '../graphql/event-filter.ts';
 import { resolveCursor } from '../outbox/place.ts';
 import { ackConsumer, placeOfAck } from './ack.ts';
-import { requireSight } from './consumer.ts';
+import { requireSight, SCOPE } from './consumer.ts';
 import type { declareConsumer } from './consumer-fields.ts';
-import { type ConsumerBuilder, SCOPE } from './graphql.ts';
+import type { ConsumerBuilder } from './graphql.ts';
 import { checkFilter, checkName, createConsumer, deleteConsumer } from './registration.ts';
 
 /** Adds what changes consumers. */

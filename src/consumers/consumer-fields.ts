@@ -1,14 +1,10 @@
-import type { EngineTables } from '../database/tables.ts';
 import { EVENT_TYPE, NODE } from '../graphql/base-types.ts';
-import type { EngineContext } from '../graphql/context.ts';
 import type { EventFilter } from '../outbox/filter.ts';
-import { readEvents } from '../outbox/read.ts';
-import { type Consumer, filterOf } from './consumer.ts';
-import { type ConsumerBuilder, SCOPE } from './graphql.ts';
+import { type Consumer, filterOf, SCOPE } from './consumer.ts';
+import type { ConsumerBuilder } from './graphql.ts';
 import { createLeaseLoader, type LeaseRow } from './lease-loader.ts';
+import { createOldestLoader } from './oldest-loader.ts';
 import { findConsumer } from './poll.ts';
-
-type Context = EngineContext<EngineTables>;
 
 /** The largest value of GraphQL's Int. */
 const MAX_INT = 2_147_483_647;
@@ -18,6 +14,7 @@ export function declareConsumer(builder: ConsumerBuilder) {
   const filter = declareFilter(builder);
   const lease = declareLease(builder);
   const loadLeases = createLeaseLoader();
+  const loadOldest = createOldestLoader();
   const ref = builder.objectRef<Consumer>('Consumer');
   ref.implement({
     description: 'A named place in the log, for programs that fetch their events: they share it, and it stays.',
@@ -46,14 +43,12 @@ export function declareConsumer(builder: ConsumerBuilder) {
         type: 'DateTime',
         nullable: true,
         description: 'When the first event behind `position`, of any kind, was captured; null if there is none.',
-        resolve: findOldestWaiting,
+        resolve: (consumer, _args, context) => loadOldest(context, consumer),
       }),
       lagSeconds: t.int({
         description: 'How long that is ago; 0 if there is none.',
-        resolve: async (consumer, args, context) => {
-          const oldest = await findOldestWaiting(consumer, args, context);
-          return oldest === null ? 0 : Math.max(Math.floor((context.engine.clock.now() - oldest.getTime()) / 1_000), 0);
-        },
+        resolve: async (consumer, _args, context) =>
+          secondsSince(await loadOldest(context, consumer), context.engine.clock.now()),
       }),
       leases: t.field({
         type: [lease],
@@ -63,6 +58,10 @@ export function declareConsumer(builder: ConsumerBuilder) {
     }),
   });
   return ref;
+}
+
+function secondsSince(moment: Date | null, nowMs: number): number {
+  return moment === null ? 0 : Math.max(Math.floor((nowMs - moment.getTime()) / 1_000), 0);
 }
 
 /** A count as GraphQL's Int can hold it. */
@@ -103,13 +102,6 @@ function declareLease(builder: ConsumerBuilder) {
     }),
   });
   return ref;
-}
-
-async function findOldestWaiting(consumer: Consumer, _args: object, { engine }: Context): Promise<Date | null> {
-  if (consumer.position >= consumer.head) return null;
-  const accountId = consumer.account_id;
-  const [event] = await readEvents(engine.database.db, { accountId, filters: [], after: consumer.position, limit: 1 });
-  return event?.occurredAt ?? null;
 }
 
 /** Adds `consumer` and `consumers` to Query. */

@@ -5,6 +5,9 @@ import type { Registry } from '../graphql/registry.ts';
 import { type Principal, requireScope } from '../identity/principal.ts';
 import { type EventFilter, isWithin } from '../outbox/filter.ts';
 
+/** Needed for whatever is done with consumers. */
+export const SCOPE = 'consumers:write';
+
 /** A consumer's row, with its position and the account's head as they were when it was read. */
 export type Consumer = Selectable<EngineTables['fanfare.consumer_state']>;
 

@@ -2,14 +2,12 @@ import type { EngineTables } from '../database/tables.ts';
 import type { EngineBuilder } from '../graphql/builder.ts';
 import { registryOf } from '../graphql/registry.ts';
 import { addPoll } from './batch-fields.ts';
+import { SCOPE } from './consumer.ts';
 import { addConsumerChanges } from './consumer-changes.ts';
 import { addConsumerQueries, declareConsumer } from './consumer-fields.ts';
 
 /** A builder that knows the engine's tables. */
 export type ConsumerBuilder = EngineBuilder<EngineTables>;
-
-/** Needed for whatever is done with consumers. */
-export const SCOPE = 'consumers:write';
 
 /** Adds consumers to the graph: `domain.extend(addConsumerFields)`, then `provideConsumerServices` per process. */
 export function addConsumerFields(builder: EngineBuilder): void {

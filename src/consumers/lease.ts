@@ -3,11 +3,13 @@ import type { EngineTables } from '../database/tables.ts';
 
 /** What a consumer lent out, or why it did not. */
 export type Lease =
-  /** The events behind `from`, up to `to`, are the caller's until `until`. `attempts`: how often they were lent out. */
+  /** What it wants behind `from`, up to `to`, is the caller's until `until`. `attempts`: how often it was lent out. */
   | {
       readonly outcome: 'LEASED';
       readonly from: number;
       readonly to: number;
+      /** How many it wants. */
+      readonly events: number;
       readonly until: Date;
       readonly attempts: number;
       readonly head: number;
@@ -34,7 +36,7 @@ export interface LeaseRequest {
   readonly maxLeases?: number | undefined;
 }
 
-/** Positions that one call looks through: some 20 ms under the consumer's lock. */
+/** Positions that one call looks through: 4 to 6 ms under the consumer's lock (17 daily partitions, 2026-11-22). */
 const SCAN = 5_000;
 /** Of one consumer. Behind it somebody polls and never acks. */
 export const MAX_LEASES = 1_000;
@@ -43,6 +45,7 @@ interface LeaseRow {
   readonly outcome: Lease['outcome'];
   readonly from_position: number;
   readonly to_position: number;
+  readonly events: number;
   readonly leased_until: Date;
   readonly attempts: number;
   readonly head: number;
@@ -67,10 +70,10 @@ export async function leaseEvents(db: Kysely<EngineTables>, request: LeaseReques
 
 /** The columns that an outcome fills are named in migrations/engine/0007_consumers.ts. */
 function toLease(row: LeaseRow): Lease {
-  const { outcome, from_position: from, to_position: to, leased_until: until, attempts, head, earliest } = row;
+  const { outcome, from_position: from, to_position: to, leased_until: until, events, attempts, head, earliest } = row;
   switch (outcome) {
     case 'LEASED':
-      return { outcome, from, to, until, attempts, head };
+      return { outcome, from, to, events, until, attempts, head };
     case 'SCANNED':
       return { outcome, from, to, head };
     case 'EMPTY':

@@ -143,15 +143,14 @@ const EMPTY: Batch = { events: [], to: undefined, leasedUntil: undefined, attemp
 async function readLease(
   context: Context,
   consumer: Consumer,
-  { from, to, until, attempts, head }: Lease & { readonly outcome: 'LEASED' },
+  { from, to, events: count, until, attempts, head }: Lease & { readonly outcome: 'LEASED' },
 ): Promise<Batch> {
   const { engine, accountId } = context;
   const { db } = engine.database;
   const filters = filtersOf(consumer);
-  const events = await readEvents(db, { accountId, filters, after: from, before: to + 1, limit: to - from });
-  // retention may have come between the lease and the read: the gap must not be silent
-  const earliest = await readEarliest(db, accountId);
-  if (from < earliest - 1) throw pastRetention(context, earliest);
+  const events = await readEvents(db, { accountId, filters, after: from, before: to + 1, limit: count });
+  // retention came between the lease and the read: the gap must not be silent
+  if (events.length < count) throw pastRetention(context, await readEarliest(db, accountId));
   return { events, to, leasedUntil: until, attempts, behind: head - to };
 }
 

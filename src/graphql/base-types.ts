@@ -9,7 +9,9 @@ export function declareBaseTypes(builder: EngineBuilder): void {
   builder.addScalarType('DateTime', DateTimeScalar);
   builder.addScalarType('Decimal', DecimalScalar);
   builder.addScalarType('JSON', JsonScalar);
-  builder.queryType({ description: 'Reads. They never change anything.' });
+  builder.queryType({
+    description: 'Reads. None changes anything of the domain; `consumerPoll` lends events out for a while.',
+  });
   builder.mutationType({
     description: 'Changes. Each is one transaction: it happens whole, with its events, or not at all.',
   });

@@ -6,6 +6,7 @@ import { filterPredicate } from '../outbox/filter.ts';
 import { type EventRecord, readEventsById } from '../outbox/read.ts';
 import { idPrefix } from '../runtime/id.ts';
 import type { Registry } from './registry.ts';
+import { readVersionedRows, type VersionedRow } from './versioned-rows.ts';
 
 /** A row of an entity's table. */
 export type EntityRow = { readonly id: string } & Record<string, unknown>;
@@ -16,11 +17,12 @@ export interface Loaders {
   entity(name: string, id: string): Promise<EntityRow | null>;
   /** The same without asking for the scope: for what the principal itself has just changed. */
   own(name: string, id: string): Promise<EntityRow | null>;
-  /** Puts a row, just written or read, in place of what was loaded. */
-  prime(name: string, row: EntityRow): void;
+  /** Puts a row, just written or read, in place of what was loaded; with its version, if that was read with it. */
+  prime(name: string, row: EntityRow, version?: number): void;
   /**
-   * The version of an entity's subject, as of the row: 0 before its first event. It is read after the row, so the row is
-   * looked at once more: if it has moved on, the version is one that `expectedVersion` refuses.
+   * The version of an entity's subject, as of the row: 0 before its first event. For a row that was read without it, by a
+   * domain's own query, it is read afterwards with the row anew: if that has moved on, the version is one that
+   * `expectedVersion` refuses.
    */
   version(entity: string, row: EntityRow): Promise<number>;
   /** An event that the principal may see. */
@@ -36,6 +38,7 @@ export function createLoaders(read: Kysely<EngineTables>, principal: Principal, 
   const { accountId } = principal;
   const entities = new Map<string, DataLoader<string, EntityRow | null>>();
   const checks = new Map<string, DataLoader<string, EntityRow | null>>();
+  const exactVersions = new WeakMap<EntityRow, number>();
 
   const versions = new DataLoader<readonly [string, string], number, string>(
     (keys) => loadVersions(read, accountId, keys),
@@ -45,7 +48,7 @@ export function createLoaders(read: Kysely<EngineTables>, principal: Principal, 
     maxBatchSize: 100,
   });
 
-  /** Reads rows anew, after their versions. */
+  /** Reads rows anew, with their versions. */
   function checkLoader(name: string): DataLoader<string, EntityRow | null> {
     return loaderOf(checks, name);
   }
@@ -58,9 +61,13 @@ export function createLoaders(read: Kysely<EngineTables>, principal: Principal, 
     const known = loaders.get(name);
     if (known) return known;
     const { table } = registry.entity(name);
-    const loader = new DataLoader<string, EntityRow | null>((ids) => loadRows(read, { table, accountId, ids }), {
-      maxBatchSize: 1_000,
-    });
+    const load = async (ids: readonly string[]) => {
+      const found = await loadRows(read, { entity: name, table, accountId, ids });
+      for (const { row, version } of found) exactVersions.set(row, version);
+      const byId = new Map(found.map(({ row }) => [row.id, row]));
+      return ids.map((id) => byId.get(id) ?? null);
+    };
+    const loader = new DataLoader<string, EntityRow | null>(load, { maxBatchSize: 1_000 });
     loaders.set(name, loader);
     return loader;
   }
@@ -71,13 +78,17 @@ export function createLoaders(read: Kysely<EngineTables>, principal: Principal, 
       return entityLoader(name).load(id);
     },
     own: (name, id) => entityLoader(name).load(id),
-    prime: (name, row) => {
+    prime: (name, row, version) => {
+      if (version !== undefined) exactVersions.set(row, version);
       entityLoader(name).clear(row.id).prime(row.id, row);
     },
     async version(entity, row) {
-      const version = await versions.load([entity, row.id]);
+      const exact = exactVersions.get(row);
+      if (exact !== undefined) return exact;
       const now = await checkLoader(entity).load(row.id);
-      return now === null || isSameRow(row, now) ? version : Math.max(version - 1, 0);
+      if (now === null) return versions.load([entity, row.id]);
+      const version = exactVersions.get(now) ?? 0;
+      return isSameRow(row, now) ? version : Math.max(version - 1, 0);
     },
     event: (id) => events.load(id),
     async node(id) {
@@ -109,6 +120,7 @@ function isSameRow(row: EntityRow, now: EntityRow): boolean {
 }
 
 interface RowsRequest {
+  readonly entity: string;
   readonly table: string;
   readonly accountId: string;
   readonly ids: readonly string[];
@@ -116,18 +128,12 @@ interface RowsRequest {
 
 async function loadRows(
   read: Kysely<EngineTables>,
-  { table, accountId, ids }: RowsRequest,
-): Promise<(EntityRow | null)[]> {
+  { entity, table, accountId, ids }: RowsRequest,
+): Promise<VersionedRow[]> {
   // which tables the domain has is not known to the engine's types; the registry's are checked at start
   const domain = read as unknown as Kysely<Record<string, { id: string; account_id: string }>>;
-  const rows = await domain
-    .selectFrom(table)
-    .selectAll()
-    .where('account_id', '=', accountId)
-    .where('id', 'in', ids)
-    .execute();
-  const byId = new Map(rows.map((row) => [row.id, row as EntityRow]));
-  return ids.map((id) => byId.get(id) ?? null);
+  const rows = domain.selectFrom(table).selectAll().where('account_id', '=', accountId).where('id', 'in', ids);
+  return readVersionedRows(read, { entity, accountId, rows });
 }
 
 async function loadVersions(

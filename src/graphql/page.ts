@@ -1,11 +1,13 @@
 import type { ArgumentRef, RootFieldBuilder, SchemaTypes } from '@pothos/core';
-import type { SelectQueryBuilder } from 'kysely';
+import type { Kysely, SelectQueryBuilder } from 'kysely';
+import type { EngineTables } from '../database/tables.ts';
 import { invalidCursor } from '../outbox/cursor.ts';
 import type { EngineBuilder } from './builder.ts';
 import { checkPage, connectionRef, type Page, type PageArguments, toConnection } from './connection.ts';
 import type { EngineContext } from './context.ts';
 import type { EntityRow } from './loader.ts';
 import { registryOf } from './registry.ts';
+import { readVersionedRows } from './versioned-rows.ts';
 
 /** A query of rows by Kysely, which `page` orders by id and cuts. */
 export interface PageQuery<Row> {
@@ -44,23 +46,33 @@ export function pageField(
       // the builder fixes the context's type
       const engineContext = context as EngineContext;
       const page = checkPage(args as PageArguments);
-      const rows = await cut(options.query(engineContext, args, parent), page);
-      for (const row of rows) engineContext.loaders.prime(entity.name, row);
-      return toConnection(rows, page, (row) => entityCursor(row.id));
+      const cutQuery = cut(options.query(engineContext, args, parent), page);
+      const rows = await readPage(engineContext, entity.name, cutQuery);
+      return toConnection(page.from === 'oldest' ? rows : rows.reverse(), page, (row) => entityCursor(row.id));
     },
   } as never);
 }
 
-async function cut(query: PageQuery<EntityRow>, page: Page): Promise<EntityRow[]> {
-  let rows = query as unknown as SelectQueryBuilder<{ row: EntityRow }, 'row', EntityRow>;
-  const isOldest = page.from === 'oldest';
+/** The rows in the order in which they are cut, known to the loaders with their versions. */
+async function readPage({ read, accountId, loaders }: EngineContext, entity: string, { rows, order }: Cut) {
+  // the same object, with the engine's own tables
+  const engineRead = read as unknown as Kysely<EngineTables>;
+  const found = await readVersionedRows(engineRead, { entity, accountId, rows, order });
+  for (const { row, version } of found) loaders.prime(entity, row, version);
+  return found.map(({ row }) => row);
+}
+
+interface Cut {
+  readonly rows: SelectQueryBuilder<{ row: EntityRow }, 'row', EntityRow>;
+  readonly order: 'asc' | 'desc';
+}
+
+function cut(query: PageQuery<EntityRow>, page: Page): Cut {
+  let rows = query as unknown as Cut['rows'];
+  const order = page.from === 'oldest' ? 'asc' : 'desc';
   if (page.after !== undefined) rows = rows.where('id', '>', readEntityCursor(page.after));
   if (page.before !== undefined) rows = rows.where('id', '<', readEntityCursor(page.before));
-  const found = await rows
-    .orderBy('id', isOldest ? 'asc' : 'desc')
-    .limit(page.limit + 1)
-    .execute();
-  return isOldest ? found : found.reverse();
+  return { rows: rows.orderBy('id', order).limit(page.limit + 1), order };
 }
 
 /** The place of a row in a list of entities. It holds nothing but its id, which its reader has anyway. */

@@ -1,6 +1,6 @@
 import type { Duplex } from 'node:stream';
 import { CloseCode, type WebSocket as GraphqlSocket } from 'graphql-ws';
-import type { WebSocket } from 'ws';
+import { WebSocket } from 'ws';
 import type { Principal } from '../identity/principal.ts';
 import type { Frame, Sink } from '../live/stream.ts';
 import { toByteString } from '../runtime/byte-string.ts';
@@ -9,11 +9,13 @@ import type { Departing } from './drain.ts';
 import { textFrameHeader } from './frame.ts';
 import { isTooDeep } from './request.ts';
 import { type Outlet, SendQueue, type Turn } from './send-queue.ts';
-import type { EndStream } from './silent-iterator.ts';
+import type { Attachment, Ending } from './silent-iterator.ts';
 
 /** Messages a second, and how many may come at once. */
 const MESSAGE_RATE = 50;
 const MESSAGE_BURST = 200;
+/** What a message takes of the allowance, which grows by the rate each ms: whole numbers need no memory of their own. */
+const MESSAGE_PRICE = 1_000;
 /** Closes with it: a client that does not read, or floods. Stock clients come back. */
 const SLOW_OR_FLOODING = 4508;
 const UNSUPPORTED_DATA = 1003;
@@ -21,18 +23,31 @@ const SERVICE_RESTART = 1012;
 const TRY_AGAIN_LATER = 1013;
 
 export interface ConnectionOptions {
-  readonly socket: WebSocket;
+  readonly socket: ClientSocket;
   /** The socket that the upgrade handler got. */
   readonly raw: Duplex;
   /** Shared by all connections of a server. */
   readonly turn: Turn;
   readonly observe: Observe;
+  /** Called once, when the socket is closed and holds nothing any more. */
+  readonly onClose: (connection: Connection, code: number, reason: string) => void;
 }
 
-/** Where the results of one subscription go. */
-export interface SocketSink extends Sink {
-  /** Call when the subscription is over, whichever way. */
-  forget(): void;
+/** Where the results of one subscription go, and what is released when it is over. */
+export interface SocketStream extends Sink, Attachment {
+  /** Takes it from where its results come from; set it once it is attached. */
+  detach: (() => void) | undefined;
+}
+
+/** A socket without listeners: they would be five closures for each. What it has to tell it tells its connection. */
+export class ClientSocket extends WebSocket {
+  connection: Connection | undefined;
+
+  override emit(event: string | symbol, ...values: unknown[]): boolean {
+    if (this.connection === undefined) return super.emit(event, ...values);
+    this.connection.hear(event, values);
+    return true;
+  }
 }
 
 /**
@@ -45,28 +60,29 @@ export interface SocketSink extends Sink {
 export class Connection implements GraphqlSocket, Outlet, Departing {
   /** Whose it is, once it has been acknowledged; kept up with the key's scopes. */
   principal: Principal | undefined;
+  /** Whether `connection_init` has come. */
+  isInitialized = false;
   /** Queries and mutations under way: their answers are not on the way yet. */
   calls = 0;
-  readonly #socket: WebSocket;
+  readonly #socket: ClientSocket;
   readonly #raw: Duplex;
   readonly #observe: Observe;
+  readonly #onClose: ConnectionOptions['onClose'];
+  #onMessage: ((message: string) => Promise<void>) | undefined;
   readonly #queue: SendQueue;
   readonly #streams = new Set<StreamOfSocket>();
   #isAlive = true;
   #isClosing = false;
-  #tokens = MESSAGE_BURST;
-  #refilledAt = performance.now();
+  #allowance = MESSAGE_BURST * MESSAGE_PRICE;
+  #refilledAt = Math.floor(performance.now());
 
-  constructor({ socket, raw, turn, observe }: ConnectionOptions) {
+  constructor({ socket, raw, turn, observe, onClose }: ConnectionOptions) {
     this.#observe = observe;
+    this.#onClose = onClose;
     this.#socket = socket;
     this.#raw = raw;
     this.#queue = new SendQueue(this, turn);
-    socket.on('pong', () => {
-      if (this.#isAlive) this.#spend(); // nobody asked for it
-      this.#isAlive = true;
-    });
-    socket.on('ping', () => this.#spend());
+    socket.connection = this;
   }
 
   get protocol(): string {
@@ -80,12 +96,12 @@ export class Connection implements GraphqlSocket, Outlet, Departing {
   }
 
   onMessage(receive: (text: string) => Promise<void>): void {
-    this.#socket.on('message', (data, isBinary) => this.#receive(data, isBinary, receive));
+    this.#onMessage = receive;
   }
 
-  /** Where the results of a subscription go: `end` tells graphql-ws that it is over. */
-  sinkFor(id: string, end: EndStream): SocketSink {
-    const stream = new StreamOfSocket({ id, end, queue: this.#queue, siblings: this.#streams });
+  /** Where the results of a subscription go: `ending` tells graphql-ws that it is over. */
+  openStream(id: string, ending: Ending): SocketStream {
+    const stream = new StreamOfSocket({ id, ending, queue: this.#queue, siblings: this.#streams });
     this.#streams.add(stream);
     return stream;
   }
@@ -123,10 +139,12 @@ export class Connection implements GraphqlSocket, Outlet, Departing {
     this.#socket.terminate();
   }
 
-  /** Frees what it holds; call when the socket is closed. */
-  dispose(): void {
-    this.#queue.close();
-    this.#streams.clear();
+  /** @internal for its socket: what `ws` emits. An error is followed by the close, with its code. */
+  hear(event: string | symbol, [first, second]: readonly unknown[]): void {
+    if (event === 'message') this.#receive(first, second === true);
+    else if (event === 'ping') this.#spend();
+    else if (event === 'pong') this.#hearPong();
+    else if (event === 'close') this.#end(Number(first), String(second));
   }
 
   /** @internal for its queue */
@@ -150,14 +168,26 @@ export class Connection implements GraphqlSocket, Outlet, Departing {
     this.close(SLOW_OR_FLOODING, 'Slow consumer');
   }
 
-  #receive(data: unknown, isBinary: boolean, receive: (text: string) => Promise<void>): void {
+  #hearPong(): void {
+    if (this.#isAlive) this.#spend(); // nobody asked for it
+    this.#isAlive = true;
+  }
+
+  #end(code: number, reason: string): void {
+    this.#queue.close();
+    this.#streams.clear();
+    this.#onClose(this, code, reason);
+  }
+
+  /** graphql-ws gets messages parsed: while an operation runs it keeps what it was given, and the text is the larger part. */
+  #receive(data: unknown, isBinary: boolean): void {
     if (this.#isClosing) return;
     if (isBinary) this.close(UNSUPPORTED_DATA, 'Text only');
     if (isBinary || !this.#spend()) return;
-    const text = String(data);
-    if (isTooDeep(text)) this.close(CloseCode.BadRequest, 'Invalid message received');
+    const message = parseMessage(String(data));
+    if (message === undefined) this.close(CloseCode.BadRequest, 'Invalid message received');
     // a failure here is ours, the database's or the bus's: the client may come back
-    else receive(text).catch((error: unknown) => this.#giveUp(error));
+    else this.#onMessage?.(message).catch((error: unknown) => this.#giveUp(error));
   }
 
   #giveUp(error: unknown): void {
@@ -165,36 +195,49 @@ export class Connection implements GraphqlSocket, Outlet, Departing {
     this.close(TRY_AGAIN_LATER, 'Try again later');
   }
 
-  /** Takes one token; false if there is none, and the socket closes. */
+  /** Takes one message of the allowance; false if there is none, and the socket closes. */
   #spend(): boolean {
-    const now = performance.now();
-    this.#tokens = Math.min(MESSAGE_BURST, this.#tokens + ((now - this.#refilledAt) * MESSAGE_RATE) / 1_000);
+    const now = Math.floor(performance.now());
+    const grown = this.#allowance + (now - this.#refilledAt) * MESSAGE_RATE;
+    this.#allowance = Math.min(MESSAGE_BURST * MESSAGE_PRICE, grown) - MESSAGE_PRICE;
     this.#refilledAt = now;
-    this.#tokens--;
-    if (this.#tokens >= 0) return true;
+    if (this.#allowance >= 0) return true;
     this.close(SLOW_OR_FLOODING, 'Too many messages');
     return false;
   }
 }
 
+/** Undefined for what is no JSON object, or nested too deep. */
+function parseMessage(text: string): string | undefined {
+  if (isTooDeep(text)) return undefined;
+  try {
+    const message: unknown = JSON.parse(text);
+    // graphql-ws's own parseMessage takes an object as it is, and checks it; its adapter's type knows only of texts
+    return typeof message === 'object' ? (message as unknown as string) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 interface StreamOptions {
   readonly id: string;
-  readonly end: EndStream;
+  readonly ending: Ending;
   readonly queue: SendQueue;
   /** It takes itself out of them. */
   readonly siblings: Set<StreamOfSocket>;
 }
 
 /** A class, so that a socket holds one object for it and no closures. */
-class StreamOfSocket implements SocketSink {
+class StreamOfSocket implements SocketStream {
+  detach: (() => void) | undefined;
   readonly #prefix: string;
-  readonly #end: EndStream;
+  readonly #ending: Ending;
   readonly #queue: SendQueue;
   readonly #siblings: Set<StreamOfSocket>;
 
-  constructor({ id, end, queue, siblings }: StreamOptions) {
+  constructor({ id, ending, queue, siblings }: StreamOptions) {
     this.#prefix = toByteString(`{"id":${JSON.stringify(id)},"type":"next","payload":`);
-    this.#end = end;
+    this.#ending = ending;
     this.#queue = queue;
     this.#siblings = siblings;
   }
@@ -210,11 +253,12 @@ class StreamOfSocket implements SocketSink {
   }
 
   end(error?: Error): void {
-    this.forget();
-    this.#end(error);
+    this.#siblings.delete(this);
+    this.#ending.end(error);
   }
 
-  forget(): void {
+  release(): void {
     this.#siblings.delete(this);
+    this.detach?.();
   }
 }

@@ -1,4 +1,4 @@
-import { type ExecutionResult, GraphQLError } from 'graphql';
+import { type DocumentNode, type ExecutionResult, GraphQLError } from 'graphql';
 import { makeServer, type Server } from 'graphql-ws';
 import { EngineError } from '../errors.ts';
 import type { Principal } from '../identity/principal.ts';
@@ -7,11 +7,10 @@ import type { Connection } from './connection.ts';
 import type { Gateway, Operation } from './gateway.ts';
 import { type OperationRequest, readIdempotencyKey, toOperationRequest } from './request.ts';
 import { endOf, Session } from './session.ts';
-import { SilentIterator } from './silent-iterator.ts';
+import { type Attachment, type Ending, SilentIterator } from './silent-iterator.ts';
 
 /** Operations that one socket may hold, of any kind. */
 const MAX_OPERATIONS = 100;
-const INIT_TIMEOUT_MS = 3_000;
 
 /** Closes a socket of a principal that has too many: stock clients come back later. */
 const TRY_AGAIN_LATER = 1013;
@@ -21,7 +20,7 @@ export interface Extra {
   readonly connection: Connection;
 }
 
-/** What stands in an operation's arguments for graphql-ws; documents and variables stay with the operation. */
+/** What graphql-ws is given to hand on to `subscribe` or `execute`; documents and variables stay with the operation. */
 interface OperationContext {
   readonly session: Session;
   readonly id: string;
@@ -35,28 +34,24 @@ interface OperationContext {
 /** graphql-ws's own protocol machine, with the gateway behind it. */
 export function createProtocol(gateway: Gateway): Server<Extra> {
   const machine = createMachine(gateway);
-  return {
-    opened(socket, { connection }) {
-      const session = new Session(gateway, connection);
-      const closed = machine.opened(socket, session);
-      return async (code, reason) => {
-        session.end();
-        await closed(code, reason);
-      };
-    },
-  };
+  return { opened: (socket, { connection }) => machine.opened(socket, new Session(gateway, connection)) };
 }
 
 function createMachine(gateway: Gateway): Server<Session> {
   return makeServer<Record<string, unknown>, Session>({
-    connectionInitWaitTimeout: INIT_TIMEOUT_MS,
-    async onConnect({ connectionParams, extra: session }) {
-      const opening = await session.begin(connectionParams);
+    // a timer for each socket is kept until it closes; one sweep does for all
+    connectionInitWaitTimeout: 0,
+    async onConnect({ connectionParams = {}, extra: session }) {
+      session.connection.isInitialized = true;
+      const opening = await session.begin({ ...connectionParams });
+      // graphql-ws keeps them as long as the socket is open: no key stays in memory
+      for (const name of Object.keys(connectionParams)) Reflect.set(connectionParams, name, undefined);
       if (opening === 'full') session.connection.close(TRY_AGAIN_LATER, 'Too many connections');
       if (opening === 'full' || opening === 'refused') return false;
       const expiresAt = endOf(opening);
       return expiresAt === undefined ? true : { expiresAt };
     },
+    onClose: ({ extra: session }) => session.end(),
     async onPing({ extra: session }, payload) {
       if (payload !== undefined && asksForRenewal(payload)) await answerRenewal(session, payload);
     },
@@ -74,8 +69,8 @@ function createMachine(gateway: Gateway): Server<Session> {
         return gateway.report(error, requestId);
       }
     },
-    subscribe: (args) => watch(gateway, contextOf(args)),
-    execute: (args) => run(gateway, contextOf(args)) as never, // graphql-ws types a result as its own graphql's
+    subscribe: (args) => watch(gateway, takeContext(args)),
+    execute: (args) => run(gateway, takeContext(args)) as never, // graphql-ws types a result as its own graphql's
     onError: (_ctx, _id, _payload, errors) => errors.map((error) => revealCause(gateway, error).toJSON()),
   });
 }
@@ -102,13 +97,30 @@ function toArguments(gateway: Gateway, session: Session, { id, payload, requestI
   if (principal === undefined) throw new EngineError('UNAUTHENTICATED', 'send connection_init with an API key first');
   const request = toOperationRequest(payload);
   const operation = gateway.prepare(request, principal);
+  shareText(payload, operation.document);
   const idempotencyKey = readIdempotencyKey(undefined, request.extensions);
-  const contextValue: OperationContext = { session, id, request, operation, principal, requestId, idempotencyKey };
+  const context: OperationContext = { session, id, request, operation, principal, requestId, idempotencyKey };
+  const contextValue: Handover = { context };
   return { document: operation.document, operationName: request.operationName, contextValue };
 }
 
-function contextOf(args: { readonly contextValue?: unknown }): OperationContext {
-  return args.contextValue as OperationContext; // what toArguments put there
+/** graphql-ws keeps the message as long as the operation runs: its text becomes that of the document, which many have. */
+function shareText(payload: unknown, { loc }: DocumentNode): void {
+  const message = payload as { query: string }; // toOperationRequest has read it
+  if (loc !== undefined && loc.source.body === message.query) message.query = loc.source.body;
+}
+
+/** graphql-ws keeps an operation's arguments as long as it runs: what they hold is taken out of them. */
+interface Handover {
+  context: OperationContext | undefined;
+}
+
+function takeContext(args: { readonly contextValue?: unknown }): OperationContext {
+  const handover = args.contextValue as Handover; // what toArguments put there
+  const { context } = handover;
+  if (context === undefined) throw new Error('the context of an operation is taken once');
+  handover.context = undefined;
+  return context;
 }
 
 /** A query or mutation. A socket with one under way is not closed by the drain before its answer is on the way. */
@@ -125,24 +137,24 @@ async function run(
 }
 
 /** The live room feeds the socket; graphql-ws only learns when the stream ends. */
-function watch(
+function watch(gateway: Gateway, context: OperationContext): AsyncGenerator<never> {
+  return new SilentIterator((ending) => attach(gateway, context, ending));
+}
+
+async function attach(
   gateway: Gateway,
   { session, id, request, operation, principal, requestId }: OperationContext,
-): AsyncGenerator<never> {
-  return new SilentIterator(async (end) => {
-    const sink = session.connection.sinkFor(id, end);
-    try {
-      const caller = { principal, requestId, idempotencyKey: undefined };
-      const detach = await gateway.watch(operation, request, caller, { sink, owner: session });
-      return () => {
-        sink.forget();
-        detach();
-      };
-    } catch (error) {
-      sink.forget();
-      throw error;
-    }
-  });
+  ending: Ending,
+): Promise<Attachment> {
+  const stream = session.connection.openStream(id, ending);
+  try {
+    const caller = { principal, requestId, idempotencyKey: undefined };
+    stream.detach = await gateway.watch(operation, request, caller, { sink: stream, owner: session });
+    return stream;
+  } catch (error) {
+    stream.release();
+    throw error;
+  }
 }
 
 /** graphql-ws wraps what the iterator rejected with; the gateway knows what of it a client may see. */

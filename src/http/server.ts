@@ -78,11 +78,11 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
       respond(request, response).catch((error: unknown) => fail(error, { request, response }));
     },
   );
-  // for an answer that its client does not read; pings keep streams alive
-  server.setTimeout(IDLE_SOCKET_MS);
   server.on('upgrade', (request, socket, head) => upgrade(request, { socket, head }, options, sockets));
 
   async function respond(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    // for an answer that its client does not read; pings keep streams alive. Not by the server: a WebSocket would keep the timer
+    request.socket.setTimeout(IDLE_SOCKET_MS);
     const pathname = pathOf(request);
     requireOneHost(request);
     for (const [name, value] of corsHeaders(request, options.corsOrigins)) response.setHeader(name, value);
@@ -167,10 +167,13 @@ async function admitStream(
   if (!(await gateway.connections.take(id)))
     throw new EngineError('RATE_LIMITED', 'the key has as many connections as it may; close some, or use another key');
   const { socket } = request;
+  let isHeld = true;
   const release = () => {
     response.off('close', release);
     socket.off('close', release);
-    gateway.connections.release(id);
+    // one that is taken off while its event is under way is called all the same
+    if (isHeld) gateway.connections.release(id);
+    isHeld = false;
   };
   if (response.destroyed || socket.destroyed) return release();
   response.once('close', release);
@@ -280,7 +283,6 @@ function upgrade(
   options: HttpServerOptions,
   sockets: WebSockets,
 ): void {
-  socket.on('error', () => {}); // its close is seen by whoever holds it
   const status = upgradeFault(request, options);
   if (status === undefined) sockets.upgrade(request, socket, head);
   else refuse(socket, status);
@@ -303,6 +305,7 @@ function upgradeFault(
 
 /** An upgraded socket is nobody's: without the destroy, a peer that never closes would keep it, and the stop, for ever. */
 function refuse(socket: Duplex, status: string): void {
+  socket.on('error', () => {}); // it is closed either way
   socket.once('finish', () => socket.destroy());
   socket.end(`HTTP/1.1 ${status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n`);
 }

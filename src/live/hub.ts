@@ -47,6 +47,7 @@ export const CHECKPOINT_MS = 10_000;
 
 /** A group with its attachment to the feed. */
 interface Live {
+  readonly key: string;
   readonly group: Group;
   readonly attached: Promise<() => void>;
   /** Opens that are under way: keeps the group while it has no member yet. */
@@ -67,19 +68,24 @@ export function createHub(deps: HubDeps): Hub {
     try {
       await live.attached;
       const member = live.group.join(sink, { owner: order.owner, checkpoints: order.checkpoints, after });
-      return () => {
-        live.group.leave(member);
-        endIfIdle(order.key, live);
-      };
+      return leaving(live, member);
     } finally {
       live.opening--;
-      endIfIdle(order.key, live);
+      endIfIdle(live);
     }
+  }
+
+  /** Apart from `open`, so that what it gives does not hold on to the order: a stream's operation is kept once for its group. */
+  function leaving(live: Live, member: Member): () => void {
+    return () => {
+      live.group.leave(member);
+      endIfIdle(live);
+    };
   }
 
   function start(order: StreamOrder): Live {
     const group = new Group(groupDeps, order);
-    const live: Live = { group, attached: attach(order, group), opening: 0 };
+    const live: Live = { key: order.key, group, attached: attach(order, group), opening: 0 };
     groups.set(order.key, live);
     live.attached.catch(() => groups.delete(order.key));
     return live;
@@ -96,9 +102,9 @@ export function createHub(deps: HubDeps): Hub {
     return detach;
   }
 
-  function endIfIdle(key: string, live: Live): void {
-    if (!live.group.isEmpty || live.opening > 0 || groups.get(key) !== live) return;
-    groups.delete(key);
+  function endIfIdle(live: Live): void {
+    if (!live.group.isEmpty || live.opening > 0 || groups.get(live.key) !== live) return;
+    groups.delete(live.key);
     // a failure to attach has been told to whoever opened
     live.attached.then(
       (detach) => detach(),
@@ -107,12 +113,12 @@ export function createHub(deps: HubDeps): Hub {
   }
 
   function end(reason: (owner: StreamOwner, scopes: readonly string[]) => EngineError | undefined): void {
-    for (const [key, live] of groups) {
+    for (const live of groups.values()) {
       for (const member of live.group.members) {
         const error = reason(member.owner, live.group.scopes);
         if (error !== undefined) endMember(live, member, error);
       }
-      endIfIdle(key, live);
+      endIfIdle(live);
     }
   }
 
@@ -146,9 +152,9 @@ export function createHub(deps: HubDeps): Hub {
     }),
     async close() {
       isClosed = true;
-      for (const [key, live] of groups) {
+      for (const live of groups.values()) {
         for (const member of live.group.members) endMember(live, member, undefined);
-        endIfIdle(key, live);
+        endIfIdle(live);
       }
       await deps.feeds.close();
     },

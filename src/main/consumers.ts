@@ -25,7 +25,8 @@ export function provideConsumers({ services, feeds, keys, draining }: ConsumerOp
     refresh: async (principal) => {
       const now = (await keys.refresh([principal.id.replace(/^key_/, '')])).get(principal.id);
       if (now === undefined) throw new EngineError('UNAUTHENTICATED', 'the API key was revoked or has expired');
-      return now;
+      // of its row: what else it was narrowed to stays
+      return { ...principal, scopes: now.scopes, expiresAt: now.expiresAt };
     },
   });
 }

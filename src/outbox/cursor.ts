@@ -19,6 +19,15 @@ export interface CursorCodec {
   decode(accountId: string, cursor: string): Place;
 }
 
+/** Cursors of positions that are kept: an event's is asked for by its selection and beside it, in each group of streams. */
+const RECENT = 256;
+
+interface RecentCursor {
+  readonly accountId: string;
+  readonly position: number;
+  readonly cursor: string;
+}
+
 const VERSION_POSITION = 1;
 const VERSION_COMMIT = 2;
 const EPOCH_BYTES = 8;
@@ -43,11 +52,24 @@ export function createCursorCodec(
   const mac = (accountId: string, head: Uint8Array, by = key) =>
     createHmac('sha256', by).update(head).update(accountId).digest().subarray(0, MAC_BYTES);
 
+  function encode(accountId: string, place: Place): string {
+    const head = Buffer.concat([Buffer.from([versionOf(place)]), epochBytes, placeBytes(place)]);
+    return Buffer.concat([head, mac(accountId, head)]).toString('base64url');
+  }
+
+  const recent: RecentCursor[] = [];
+  function encodePosition(accountId: string, position: number): string {
+    const slot = position % RECENT;
+    const known = recent[slot];
+    if (known?.position === position && known.accountId === accountId) return known.cursor;
+    const cursor = encode(accountId, { kind: 'position', position });
+    recent[slot] = { accountId, position, cursor };
+    return cursor;
+  }
+
   return {
-    encode(accountId, place) {
-      const head = Buffer.concat([Buffer.from([versionOf(place)]), epochBytes, placeBytes(place)]);
-      return Buffer.concat([head, mac(accountId, head)]).toString('base64url');
-    },
+    encode: (accountId, place) =>
+      place.kind === 'position' ? encodePosition(accountId, place.position) : encode(accountId, place),
     decode(accountId, cursor) {
       const bytes = cursorBytes(cursor);
       const head = bytes.subarray(0, -MAC_BYTES);

@@ -2,7 +2,7 @@ import { ApolloClient, type ApolloLink, gql, InMemoryCache } from '@apollo/clien
 import { GraphQLWsLink } from '@apollo/client/link/subscriptions';
 import { fetchExchange, subscriptionExchange, createClient as urqlClient } from '@urql/core';
 import { createClient as graphqlSseClient } from 'graphql-sse';
-import type { Client } from 'graphql-ws';
+import type { Client, Sink } from 'graphql-ws';
 import { createFanfareClient, createFanfareSseClient } from '#client';
 import { stockClient } from '../support/live-client.ts';
 
@@ -75,17 +75,19 @@ async function firstData(results: AsyncIterable<{ data?: Data; errors?: unknown 
 }
 
 function urql({ url, key }: Place, client: Client, enableAllOperations: boolean): AnyClient {
-  const forwardSubscription = ({ query = '', variables }: { query?: string | undefined; variables?: object }) => ({
-    subscribe: (sink: Parameters<Client['subscribe']>[1]) => ({
-      unsubscribe: client.subscribe({ query, variables: { ...variables } }, sink),
-    }),
-  });
   const outer = urqlClient({
     url,
     preferGetMethod: false,
     fetchOptions: { headers: { authorization: `Bearer ${key}` } },
     exchanges: [
-      subscriptionExchange({ forwardSubscription, enableAllSubscriptions: true, enableAllOperations } as never),
+      subscriptionExchange({
+        enableAllOperations,
+        forwardSubscription: ({ query = '', variables }) => ({
+          subscribe: (sink) => ({
+            unsubscribe: client.subscribe({ query, variables: { ...variables } }, sink as Sink),
+          }),
+        }),
+      }),
       fetchExchange,
     ],
   });

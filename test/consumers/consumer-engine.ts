@@ -1,3 +1,4 @@
+import { setTimeout as wait } from 'node:timers/promises';
 import { sql } from 'kysely';
 import { provideConsumerServices } from '../../src/consumers/field-services.ts';
 import { addConsumerFields } from '../../src/consumers/graphql.ts';
@@ -155,4 +156,18 @@ export function positions(from: number, to: number): string[] {
 
 export function positionsIn({ events }: BatchView): string[] {
   return events.map(({ position }) => position);
+}
+
+/** Of a poll that may wait for 30 s: fails if nothing wakes it before its time is over. */
+export async function soon<T>(poll: Promise<T>): Promise<T> {
+  const over = new AbortController();
+  const late = wait(20_000, undefined, { signal: over.signal }).then(() => {
+    throw new Error('nothing has woken the poll');
+  });
+  late.catch(() => {}); // aborted
+  try {
+    return await Promise.race([poll, late]);
+  } finally {
+    over.abort();
+  }
 }

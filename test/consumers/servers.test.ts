@@ -4,6 +4,7 @@ import { BACKENDS, startApp, type TestApp } from '../support/app.ts';
 import { eventually } from '../support/eventually.ts';
 import { openRawSocket } from '../support/live-client.ts';
 import { startSecondApp } from '../support/second-app.ts';
+import { soon } from './consumer-engine.ts';
 
 const EVENT =
   '__typename id position cursor type name payloadVersion occurredAt subjectType subjectId subjectVersion changed actor requestId causedBy ... on ProductCreated { product { productId sku stock price { amount currency } } }';
@@ -39,7 +40,7 @@ describe.each(BACKENDS)('a consumer of a server on %s', (backend) => {
     const poll = app.post(POLL, { name: 'http', waitMs });
     await untilWaiting(1);
     await change();
-    const { data } = await poll;
+    const { data } = await soon(poll);
     const pulled = await app.post(`query ($after: String) { events(after: $after) { nodes { ${EVENT} } } }`, { after });
     expect(data.consumerPoll).toEqual({
       events: pulled.data.events.nodes,
@@ -59,7 +60,7 @@ describe.each(BACKENDS)('a consumer of a server on %s', (backend) => {
     socket.send({ id: 'p', type: 'subscribe', payload: { query: POLL, variables: { name: 'socket', waitMs } } });
     await untilWaiting(1);
     await change();
-    const { payload } = await socket.find(({ type }) => type === 'next');
+    const { payload } = await soon(socket.find(({ type }) => type === 'next'));
     expect(payload.data.consumerPoll.events).toMatchObject([{ name: 'product.created' }]);
     await socket.end();
   });
@@ -78,8 +79,10 @@ describe.each(BACKENDS)('a consumer of a server on %s', (backend) => {
     expect(await answer).toBe('hung up');
     await untilWaiting(0);
     await change();
-    const { data } = await app.post('{ consumer(name: "gone") { behind leases { to } } }');
-    expect(data.consumer).toEqual({ behind: 1, leases: [] });
+    await eventually(async () => {
+      const { data } = await app.post('{ consumer(name: "gone") { behind leases { to } } }');
+      expect(data.consumer).toEqual({ behind: 1, leases: [] });
+    });
   });
 
   it('refuses a key that is revoked while it waits', async () => {
@@ -93,7 +96,7 @@ describe.each(BACKENDS)('a consumer of a server on %s', (backend) => {
     await untilWaiting(1);
     await app.post('mutation ($id: ID!) { apiKeyRevoke(id: $id) { __typename } }', { id: key.id });
     await change();
-    expect(await poll).toMatchObject({ errors: [{ extensions: { code: 'UNAUTHENTICATED' } }] });
+    expect(await soon(poll)).toMatchObject({ errors: [{ extensions: { code: 'UNAUTHENTICATED' } }] });
   });
 
   it.runIf(backend === 'postgres and redis')('hears of a change on another node', async () => {
@@ -103,7 +106,7 @@ describe.each(BACKENDS)('a consumer of a server on %s', (backend) => {
       const poll = second.post(POLL, { name: 'nodes', waitMs });
       await untilWaiting(1, second);
       await change();
-      expect((await poll).data.consumerPoll.events).toHaveLength(1);
+      expect((await soon(poll)).data.consumerPoll.events).toHaveLength(1);
     } finally {
       await second.stop();
     }
@@ -117,7 +120,7 @@ it('a poll that waits is answered when its server stops', async () => {
   await eventually(async () => expect(await waiting(app)).toBe(3));
   const stopped = app.stop();
   for (const poll of polls)
-    expect(await poll).toEqual({ data: { consumerPoll: { events: [], cursor: null, behind: 0 } } });
+    expect(await soon(poll)).toEqual({ data: { consumerPoll: { events: [], cursor: null, behind: 0 } } });
   await stopped;
 });
 

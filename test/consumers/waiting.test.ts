@@ -10,6 +10,7 @@ import {
   openConsumerEngine,
   POLL,
   positionsIn,
+  soon,
 } from './consumer-engine.ts';
 
 /** Far longer than any of these tests. */
@@ -43,13 +44,13 @@ describe.each(['postgres', 'pglite'] as const)('a poll that waits, on %s', (kind
     const poll = wait(name);
     await untilWaiting(1);
     await engine.writeNotes(['new']);
-    expect(await poll).toMatchObject({ events: [{ name: 'note.written' }], behind: 0 });
+    expect(await soon(poll)).toMatchObject({ events: [{ name: 'note.written' }], behind: 0 });
   });
 
   it('gets what was stamped while it began to watch', async () => {
     const name = await open();
     engine.onWatch = () => engine.writeNotes(['between']);
-    expect(positionsIn(await wait(name))).toHaveLength(1);
+    expect(positionsIn(await soon(wait(name)))).toHaveLength(1);
   });
 
   it('gets what another let run out, and asks for it when that is due, not again and again', async () => {
@@ -57,7 +58,7 @@ describe.each(['postgres', 'pglite'] as const)('a poll that waits, on %s', (kind
     await engine.writeNotes(['lent']);
     await engine.poll({ name, leaseSeconds: 1 });
     engine.countReads();
-    expect(await wait(name)).toMatchObject({ attempts: 2, events: [{}] });
+    expect(await soon(wait(name))).toMatchObject({ attempts: 2, events: [{}] });
     // the consumer, the look before and after it watches, the one that gets the lease, its events, what is left of the log
     expect(engine.countReads()).toBeLessThanOrEqual(7);
   });
@@ -76,7 +77,7 @@ describe.each(['postgres', 'pglite'] as const)('a poll that waits, on %s', (kind
     // what was looked over counts as done: it does not hold the consumer back
     await eventually(async () => expect(await engine.consumer(name)).toMatchObject({ behind: 0, leases: [] }));
     await engine.writeMixed([true, false]);
-    expect(await poll).toMatchObject({ events: [{ name: 'note.edited' }] });
+    expect(await soon(poll)).toMatchObject({ events: [{ name: 'note.edited' }] });
   });
 
   it('asks once for a crowd, of which one gets the event', async () => {
@@ -97,7 +98,7 @@ describe.each(['postgres', 'pglite'] as const)('a poll that waits, on %s', (kind
     // one lease, its events, the rest of the log, and one look of the next in line
     expect(engine.countReads()).toBeLessThanOrEqual(4);
     await engine.writeNotes(Array.from({ length: 28 * 2 }, (_, at) => `${at}`));
-    const batches = await Promise.all(polls);
+    const batches = await soon(Promise.all(polls));
     const all = batches.flatMap(positionsIn);
     expect(new Set(all).size).toBe(all.length);
     expect(all).toHaveLength(2 + 28 * 2);
@@ -109,7 +110,7 @@ describe.each(['postgres', 'pglite'] as const)('a poll that waits, on %s', (kind
     const poll = wait(name, { signal: gone.signal });
     await untilWaiting(1);
     gone.abort();
-    expect(await poll).toMatchObject({ events: [] });
+    expect(await soon(poll)).toMatchObject({ events: [] });
     expect(getEventListeners(gone.signal, 'abort')).toHaveLength(0);
     await engine.writeNotes(['for another']);
     expect(await engine.consumer(name)).toMatchObject({ leases: [] });
@@ -121,7 +122,7 @@ describe.each(['postgres', 'pglite'] as const)('a poll that waits, on %s', (kind
     await untilWaiting(1);
     await engine.run(DELETE, { variables: { name } });
     await engine.writeNotes(['too late']);
-    expect(await poll).toMatchObject({ code: 'NOT_FOUND' });
+    expect(await soon(poll)).toMatchObject({ code: 'NOT_FOUND' });
   });
 
   it('gives nothing to a key that has lost its scopes, or its life, meanwhile', async () => {
@@ -130,7 +131,7 @@ describe.each(['postgres', 'pglite'] as const)('a poll that waits, on %s', (kind
     await untilWaiting(1);
     engine.refresh = async (principal) => ({ ...principal, scopes: new Set(['consumers:write', 'events:read']) });
     await engine.writeNotes(['secret']);
-    expect(await lost).toMatchObject({ code: 'FORBIDDEN' });
+    expect(await soon(lost)).toMatchObject({ code: 'FORBIDDEN' });
     await engine.poll({ name });
     const revoked = engine.fail(POLL, { variables: { name, waitMs } });
     await untilWaiting(1);
@@ -138,7 +139,7 @@ describe.each(['postgres', 'pglite'] as const)('a poll that waits, on %s', (kind
       throw new EngineError('UNAUTHENTICATED', 'revoked');
     };
     await engine.writeNotes(['secret']);
-    expect(await revoked).toMatchObject({ code: 'UNAUTHENTICATED' });
+    expect(await soon(revoked)).toMatchObject({ code: 'UNAUTHENTICATED' });
     expect((await engine.consumer(name))?.leases).toHaveLength(1);
   });
 
@@ -158,7 +159,7 @@ describe.each(['postgres', 'pglite'] as const)('a poll that waits, on %s', (kind
       throw new EngineError('UNAVAILABLE', 'no watch');
     };
     const polls = [1, 2].map(() => engine.fail(POLL, { variables: { name, waitMs } }));
-    expect(await Promise.all(polls)).toMatchObject([{ code: 'UNAVAILABLE' }, { code: 'UNAVAILABLE' }]);
+    expect(await soon(Promise.all(polls))).toMatchObject([{ code: 'UNAVAILABLE' }, { code: 'UNAVAILABLE' }]);
   });
 
   it('leaves no listener and no timer, however it ends', async () => {
@@ -177,7 +178,7 @@ describe.each(['postgres', 'pglite'] as const)('a poll that waits, on %s', (kind
       await eventually(() => engine.waiting.count() > 0);
       if (round % 4 === 0) await engine.writeNotes(['x']);
       gone.abort();
-      await Promise.all(polls);
+      await soon(Promise.all(polls));
     }
     expect(listeners()).toBe(before.listeners);
     await eventually(() => timers() <= before.timers);
@@ -191,7 +192,7 @@ it('a poll that waits ends at once when the process is told to stop, and none be
     const polls = Array.from({ length: 5 }, () => engine.poll({ name: 'c', waitMs }));
     await eventually(() => engine.waiting.count() === 5);
     engine.draining.abort();
-    for (const batch of await Promise.all(polls)) expect(batch).toMatchObject({ events: [], cursor: null });
+    for (const batch of await soon(Promise.all(polls))) expect(batch).toMatchObject({ events: [], cursor: null });
     expect(await engine.poll({ name: 'c', waitMs })).toMatchObject({ events: [] });
     expect([engine.waiting.count(), engine.watched()]).toEqual([0, []]);
     // what is there already is still given

@@ -1,8 +1,9 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { startApp, type TestApp } from '../support/app.ts';
+import { type GraphqlAnswer, startApp, type TestApp } from '../support/app.ts';
 import { eventually } from '../support/eventually.ts';
-import { collect, openSse, stockClient } from '../support/live-client.ts';
+import { collect, exchange, openRawSocket, openSse, stockClient, subscribeMessage } from '../support/live-client.ts';
 import { settledHead, startWriters } from '../support/live-handover.ts';
+import { withClient } from '../support/postgres-client.ts';
 import { createProbeDomain, notesWrite } from '../support/probe-domain.ts';
 import { startSecondApp } from '../support/second-app.ts';
 import { toyMigrations } from '../support/toy-domain.ts';
@@ -73,4 +74,73 @@ it('a process stops in time though clients neither read nor close', async () => 
   // in its second and a little; the rest is for a busy machine: nobody else would end them
   expect(performance.now() - before).toBeLessThan(20_000);
   sse.end();
+});
+
+const SAVE = 'mutation { noteSave(text: "in flight") { ... on NoteSaveSuccess { note { id } } } }';
+
+/** Holds up whatever writes notes, until the callback is done. */
+async function whileNotesAreLocked(work: (waiting: () => Promise<number>) => Promise<void>): Promise<void> {
+  await withClient(staying.env.DATABASE_URL ?? '', async (client) => {
+    await client.query('begin');
+    await client.query('lock table note in access exclusive mode');
+    const waiting = async () => {
+      const { rows } = await client.query<{ count: string }>(
+        'select count(*) from pg_locks where not granted and database = (select oid from pg_database where datname = current_database())',
+      );
+      return Number(rows[0]?.count);
+    };
+    await work(waiting);
+    await client.query('rollback');
+  });
+}
+
+it('a process that drains says so while it still answers, takes nothing new, and finishes what it has begun', async () => {
+  const leaving = await startSecondApp(staying, { domain, env: { DRAIN_SECONDS: '20', ROLES: 'api' } });
+  const [busy, idle] = [await openRawSocket(leaving.wsUrl, staying), await openRawSocket(leaving.wsUrl, staying)];
+  let posted: Promise<GraphqlAnswer> | undefined;
+  let stopped: Promise<void> | undefined;
+  await whileNotesAreLocked(async (waiting) => {
+    busy.send(subscribeMessage('save', SAVE));
+    posted = leaving.post(SAVE);
+    await eventually(async () => (await waiting()) === 2, { describe: 'two changes to wait' });
+    stopped = leaving.stop();
+    expect((await idle.closed).code).toBe(1012);
+
+    const ready = await fetch(new URL('/readyz', leaving.url));
+    expect([ready.status, await ready.text(), ready.headers.get('connection')]).toEqual([503, 'draining\n', 'close']);
+    expect((await fetch(new URL('/healthz', leaving.url))).status).toBe(200);
+    expect((await leaving.post('{ head }')).errors).toBeUndefined();
+    const refused = await openSse(leaving.url, { key: staying.key, query: 'subscription { events { position } }' });
+    await refused.ended;
+    expect([refused.status, refused.headers['retry-after']]).toEqual([503, '1']);
+    expect(JSON.parse(refused.text()).errors[0].extensions.code).toBe('UNAVAILABLE');
+    const upgrade = await exchange(
+      Number(new URL(leaving.url).port),
+      'GET /graphql HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n',
+    );
+    expect(upgrade).toMatch(/^HTTP\/1\.1 503 .*retry-after: 1\r\n/s);
+    // it would have been sent away with the other, were it not for its answer
+    expect(busy.socket.readyState).toBe(busy.socket.OPEN);
+  });
+  expect((await busy.closed).code).toBe(1012);
+  expect(busy.received.slice(1)).toMatchObject([
+    { id: 'save', type: 'next', payload: { data: { noteSave: { note: {} } } } },
+    { id: 'save', type: 'complete' },
+  ]);
+  expect((await posted)?.data.noteSave.note.id).toMatch(/^note_/);
+  await stopped;
+});
+
+it('a process with nothing open stops at once, whatever its window', { timeout: 30_000 }, async () => {
+  const leaving = await startSecondApp(staying, { domain, env: { DRAIN_SECONDS: '3600', ROLES: 'api' } });
+  // a connection that is kept alive, and has no request
+  await (await fetch(new URL('/healthz', leaving.url))).text();
+  await leaving.stop();
+});
+
+it('a few clients are not made to wait for the end of the window', { timeout: 30_000 }, async () => {
+  const leaving = await startSecondApp(staying, { domain, env: { DRAIN_SECONDS: '3600', ROLES: 'api' } });
+  const sockets = await Promise.all(Array.from({ length: 10 }, () => openRawSocket(leaving.wsUrl, staying)));
+  await leaving.stop();
+  for (const socket of sockets) expect((await socket.closed).code).toBe(1012);
 });

@@ -23,9 +23,9 @@ describe('retention beside a reader that goes on and on (Postgres)', () => {
       await dump.query('commit');
     });
     await pruneNow();
-    expect(observed[0]).toMatchObject({ made: 0 });
     expect(observed[0]?.dropped).not.toContainEqual(expect.stringMatching(/^log/));
-    expect(observed[1]?.made).toBeGreaterThan(0);
+    // those of the table that was locked; the first call made the others'
+    expect([observed[0]?.made, observed[1]?.made]).toEqual([40, 10]);
     expect(observed[1]?.dropped).toContainEqual(expect.stringMatching(/^log/));
     await log.close();
   });

@@ -23,7 +23,7 @@ export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
 export const PAGES = [
   'README.md',
-  ...['clients', 'cursors', 'errors', 'operations', 'webhooks'].map((name) => `docs/${name}.md`),
+  ...['clients', 'consumers', 'cursors', 'errors', 'operations', 'webhooks'].map((name) => `docs/${name}.md`),
 ];
 
 /** Every block of every page. One that is not listed, and one that is gone, fails documents.test.ts. */
@@ -53,7 +53,16 @@ export const KNOWN_BLOCKS: readonly KnownBlock[] = [
     "npx fanfare ask 'mutation { supplierCreate",
   ]),
   ...known('docs/clients.md', 'commands', ['node examples']),
-  ...known('docs/clients.md', 'noun', ['const { events } = await ask(']),
+  ...known('docs/clients.md', 'noun', [
+    'const client = createFanfareClient(',
+    'const apollo =',
+    'const urql =',
+    'const { events } = await ask(',
+  ]),
+  ...known('docs/consumers.md', 'commands', [
+    "npx fanfare ask 'mutation { consumerCreate",
+    'node examples/consumer-node.mjs',
+  ]),
   ...known('docs/cursors.md', 'documents', ['query { head']),
   ...known('docs/cursors.md', 'noun', ['await watch({']),
   ...known('docs/operations.md', 'commands', ['npx fanfare epoch new']),

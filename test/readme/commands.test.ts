@@ -100,6 +100,21 @@ test('shows the orders by the typed client', async () => {
   await client.untilPrints(/^pulled: \d+ /m);
 });
 
+test('fetches by a consumer, and works off what comes', async () => {
+  const [create = '', change = '', poll = '', ack = ''] = pages
+    .take('docs/consumers.md', "npx fanfare ask 'mutation { consumerCreate")
+    .split(/^(?=npx|BATCH)/m);
+  expect(await reader.run(create)).toContain('"id": "cns_');
+  await reader.run(change);
+  expect(await reader.run(poll)).toContain('"name": "product.created"');
+  expect(JSON.parse(await reader.run(ack))).toMatchObject({ data: { consumerAck: { consumer: { behind: 0 } } } });
+  const worker = openTerminal();
+  const program = pages.take('docs/consumers.md', 'node examples/consumer-node.mjs').trimEnd();
+  worker.start(`${program} http://127.0.0.1:${project.port}/graphql\n`);
+  await reader.run(change.replace('TEA-3', 'TEA-4'));
+  await worker.untilPrints(/^worked off \d+ product\.created prod_/m);
+});
+
 test('replaces the epoch when the server has stopped', async () => {
   const terminal = openTerminal();
   const epochNew = pages.take('docs/operations.md', 'npx fanfare epoch new');

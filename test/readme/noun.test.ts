@@ -23,6 +23,34 @@ const FILES = [
 const SNIPPETS = [
   {
     page: 'docs/clients.md',
+    begins: 'const client = createFanfareClient(',
+    before: `import { createFanfareClient } from '#client';
+      declare function freshKey(): Promise<string>;
+      declare function show(...shown: readonly unknown[]): void;
+      declare function giveUp(errors: unknown): void;
+      declare const stored: string;`,
+    after: 'leave();',
+  },
+  {
+    page: 'docs/clients.md',
+    begins: 'const apollo =',
+    before: `import { ApolloClient, InMemoryCache } from '@apollo/client';
+      import { GraphQLWsLink } from '@apollo/client/link/subscriptions';
+      import type { FanfareClient } from '#client';
+      declare const client: FanfareClient;`,
+    after: 'export { apollo };',
+  },
+  {
+    page: 'docs/clients.md',
+    begins: 'const urql =',
+    before: `import { createClient, subscriptionExchange } from '@urql/core';
+      import type { Sink } from 'graphql-ws';
+      import type { FanfareClient } from '#client';
+      declare const client: FanfareClient;`,
+    after: 'export { urql };',
+  },
+  {
+    page: 'docs/clients.md',
     begins: 'const { events } = await ask(',
     before: `import { ask, type Server } from './typed-client/ask.ts';
       import { PulledOrdersDocument, type WatchedOrdersSubscription } from './typed-client/documents.ts';

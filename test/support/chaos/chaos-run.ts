@@ -1,8 +1,8 @@
-import pg from 'pg';
 import { eventually } from '../eventually.ts';
 import { readHead } from '../kill/log.ts';
 import { type NaiveBus, openNaiveBus } from '../kill/naive-bus.ts';
 import { seeded } from '../kill-embedded.ts';
+import { withClient } from '../postgres-client.ts';
 import { type Cluster, startCluster } from './cluster.ts';
 import { type Crowd, openCrowd } from './crowd.ts';
 import { isWanted, type Wanted } from './filters.ts';
@@ -62,9 +62,9 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosRun> {
   const loadedAt = performance.now();
   await Promise.all([load(stage, options), strikeAll(stage, options)]);
   const calmAt = performance.now();
+  await catchUp(stage);
   await mark(stage);
-  const log = await cluster.readLog();
-  await catchUp(stage, log);
+  const log = await catchUp(stage);
   const progress = await stage.crowd.progress();
   const caughtUpAt = performance.now();
   const outcomes = await readOutcomes(stage, progress);
@@ -110,13 +110,17 @@ function load({ cluster, pace, ledger }: Stage, { writers, seed }: ChaosOptions)
   return writeAll({ databaseUrl, urls, key, pace, ledger, random: seeded(seed), count: writers });
 }
 
+/** Events that writers may hold back still when they have leave for them: long transactions, unanswered calls. */
+const UNDER_WAY = 25;
+
 /** The load goes on through each strike, but not past the next: none of them hits an idle cluster. */
 async function strikeAll({ cluster, pace }: Stage, { events, strikes }: ChaosOptions): Promise<void> {
   const mark = (at: number) => Math.floor((events * (at + 1)) / (strikes.length + 1));
   try {
     for (const [at, strike] of strikes.entries()) {
+      pace.allow(mark(at));
+      await pace.reaches(mark(at) - UNDER_WAY);
       pace.allow(mark(at + 1));
-      await pace.reaches(mark(at) - 10); // some of the last may be on their way still
       await strike.run(cluster);
     }
     pace.allow(events);
@@ -126,36 +130,41 @@ async function strikeAll({ cluster, pace }: Stage, { events, strikes }: ChaosOpt
   }
 }
 
-const MARKS_AT_MOST = 50;
+const MARKS_AT_MOST = 20;
+const HEARD_WITHIN_MS = 3_000;
+const MARK = "select fanfare.emit('acc_default', 'customer.created', $1, $2) as id";
 
-/** Emits event by event until each control that lost some has heard one: it still listens, so what it lacks it has lost. */
-async function mark({ cluster, crowd, bus, serial, ledger }: Stage): Promise<void> {
-  const pool = new pg.Pool({ connectionString: cluster.databaseUrl, max: 1 });
-  try {
-    await eventually(async () => (await cluster.unstamped()) === 0, { describe: 'the rest to be stamped' });
-    const before = await cluster.head();
-    for (let at = 0; at < MARKS_AT_MOST; at += 1) {
-      const payload = JSON.stringify({
-        customer: { customerId: `cust_mark${at}`, version: 1, name: 'Mark', email: null, country: null },
-      });
-      const { rows } = await pool.query<{ id: string }>(
-        "select fanfare.emit('acc_default', 'customer.created', $1, $2) as id",
-        [`cust_mark${at}`, payload],
-      );
+/** Emits event by event until each control has heard one: it listens still, so what it lacks it has lost. */
+async function mark(stage: Stage): Promise<void> {
+  const { cluster, ledger } = stage;
+  const before = await cluster.head();
+  const deaf = new Set(['bus', 'serial', 'without cursor']);
+  await withClient(cluster.databaseUrl, async (client) => {
+    for (let at = 0; deaf.size > 0; at += 1) {
+      if (at === MARKS_AT_MOST) throw new Error(`expected every control to listen at the end, ${[...deaf]} did not`);
+      const customer = { customerId: `cust_mark${at}`, version: 1, name: 'Mark', email: null, country: null };
+      const { rows } = await client.query<{ id: string }>(MARK, [customer.customerId, JSON.stringify({ customer })]);
       const id = rows[0]?.id ?? '';
       ledger.emitted.add(id);
-      await eventually(async () => (await cluster.head()) > before + at, { describe: 'the mark to be stamped' });
-      const hears = async () => {
-        const progress = await crowd.progress();
-        const deaf = progress.some(({ resume, last }) => resume === 'none' && last <= before);
-        return !deaf && bus.ids.has(id) && serial.ids.has(id);
+      const isHeard = async () => {
+        for (const name of await whoHeard(stage, { id, before })) deaf.delete(name);
+        return deaf.size === 0;
       };
-      if (await eventually(hears, { deadlineMs: 1_000, everyMs: 50 }).catch(() => false)) return;
+      await eventually(isHeard, { deadlineMs: HEARD_WITHIN_MS, everyMs: 50 }).catch(() => {}); // the next mark
     }
-    throw new Error('expected every control to listen at the end');
-  } finally {
-    await pool.end();
-  }
+  });
+}
+
+async function whoHeard(
+  { crowd, bus, serial }: Stage,
+  { id, before }: { readonly id: string; readonly before: number },
+): Promise<string[]> {
+  const careless = (await crowd.progress()).filter(({ resume }) => resume === 'none');
+  return [
+    ...(bus.ids.has(id) ? ['bus'] : []),
+    ...(serial.ids.has(id) ? ['serial'] : []),
+    ...(careless.every(({ last }) => last > before) ? ['without cursor'] : []),
+  ];
 }
 
 function lastFor(log: readonly LoggedEvent[], wanted: Wanted): number {
@@ -164,11 +173,15 @@ function lastFor(log: readonly LoggedEvent[], wanted: Wanted): number {
 
 const CONSUMED_WITHIN_MS = 60_000;
 
-async function catchUp({ crowd, consumers }: Stage, log: readonly LoggedEvent[]): Promise<void> {
+/** Waits until all is stamped and everybody has it. @returns the log then */
+async function catchUp({ cluster, crowd, consumers }: Stage): Promise<readonly LoggedEvent[]> {
+  await eventually(async () => (await cluster.unstamped()) === 0, { describe: 'the rest to be stamped' });
+  const log = await cluster.readLog();
   const ends = { all: lastFor(log, 'all'), stock: lastFor(log, 'stock'), rare: lastFor(log, 'rare') };
   await crowd.reach(({ wanted }) => ends[wanted]);
   const haveAll = () => consumers.every(({ wanted, last }) => last >= ends[wanted]);
   await eventually(haveAll, { deadlineMs: CONSUMED_WITHIN_MS, describe: 'the consumers' }).catch(() => {}); // their records show it
+  return log;
 }
 
 async function readOutcomes(

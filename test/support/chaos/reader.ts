@@ -25,6 +25,8 @@ export interface Place {
   readonly key: string;
   /** A cursor. */
   readonly after: string;
+  /** Declares `$filter` and `$after`, asks for `events`. @default one for id and position */
+  readonly query?: string;
 }
 
 export interface Progress {
@@ -88,7 +90,7 @@ export function openReader(plan: ReaderPlan, place: Place): Reader {
     const reason = await (plan.transport === 'SSE' ? followSse : followSocket)({
       url: pickNode(plan, place),
       key: place.key,
-      query: QUERY,
+      query: place.query ?? QUERY,
       variables: { filter: filterFor(plan.wanted), after: isById ? undefined : after() },
       extensions: { checkpoints: plan.wanted !== 'all' },
       lastEventId: isById ? after() : undefined,
@@ -114,7 +116,7 @@ export function openReader(plan: ReaderPlan, place: Place): Reader {
     await watch({
       url: pickNode(plan, place),
       key: place.key,
-      query: QUERY,
+      query: place.query ?? QUERY,
       variables: { filter: filterFor(plan.wanted) },
       after: place.after,
       signal: stop.signal,

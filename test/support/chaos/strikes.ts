@@ -63,12 +63,12 @@ export function freezeLeader(): Strike {
   return {
     name: 'leader frozen',
     async run(cluster) {
-      const before = await cluster.leader();
+      const [before, head] = await Promise.all([cluster.leader(), cluster.head()]);
       before.relay.signal('SIGSTOP');
       try {
         const isTaken = async () => (await cluster.leader()).owner !== before.owner;
         await eventually(isTaken, { deadlineMs: DOWN_AT_MOST_MS, describe: 'the other relay to take over' });
-        await grows(cluster, await cluster.head());
+        await grows(cluster, head);
       } finally {
         before.relay.signal('SIGCONT');
       }

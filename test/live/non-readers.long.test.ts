@@ -1,0 +1,18 @@
+import { expect, it } from 'vitest';
+import { BUDGET_BYTES, describeNonReaders, expectUnharmed } from '../support/chaos/expect-non-readers.ts';
+import { hoardFor, runNonReaders } from '../support/chaos/non-readers.ts';
+
+const NON_READERS = 50;
+const EVENTS = 50_000;
+const SWING_BYTES = 100 * 1024 * 1024;
+
+it('fifty subscribers that never read 50,000 events of 1 KB cost their budgets and nobody else', async () => {
+  const run = await runNonReaders({ nonReaders: NON_READERS, events: EVENTS, warmUp: 5_000, resuming: 5 });
+  process.stdout.write(`${describeNonReaders(run)}\n`);
+  expectUnharmed(run, { growthBytes: NON_READERS * BUDGET_BYTES + SWING_BYTES });
+});
+
+it('a server that keeps what they do not take would need gigabytes', async () => {
+  const [held = 0] = await hoardFor(1, { messages: EVENTS, bytes: 1_250 });
+  expect(held * NON_READERS).toBeGreaterThan(2e9);
+});

@@ -141,7 +141,11 @@ async function runRound(stage: Stage, stalled: number): Promise<Round> {
 async function untilCutOff({ scene, cluster, readers }: Stage): Promise<void> {
   await untilStreams(cluster, scene.readers);
   const others = (await readers.call('readStalled')).filter((code) => code !== SLOW_CONSUMER);
-  if (others.length > 0) throw new Error(`expected stalled sockets to be closed with 4508, found ${others.join(', ')}`);
+  if (others.length > 0)
+    throw new Error(
+      `expected stalled sockets to be closed with ${SLOW_CONSUMER}, found ${[...new Set(others)].join(', ')} for ${others.length}; ` +
+        '1006 is that of a missed ping: the machine is too busy to fill their queues in time',
+    );
 }
 
 /** Subscriptions are not acknowledged, and the end of a socket that does not read shows at the server only. */

@@ -1,4 +1,4 @@
-// The file src/client/watch.ts and the two beside it import nothing of ours: elsewhere, copy the folder and install graphql-ws.
+// The folder src/client imports nothing of ours: elsewhere, copy it and install graphql-ws and graphql.
 import { watch } from '#client';
 import { ask, type Server } from './ask.ts';
 import {

@@ -84,7 +84,11 @@ export interface FanfareClient extends Client {
   dispose(): Promise<void>;
 }
 
-/** Builds a client over one WebSocket, which is opened for the first operation. */
+/**
+ * Builds a client over one WebSocket, which is opened for the first operation. The server takes 100 operations on it; more are
+ * tried again until there is room.
+ * @throws WatchError BAD_INPUT for a wrong address, or where there is no WebSocket class
+ */
 export function createFanfareClient(options: SocketClientOptions): FanfareClient {
   return createClientOver(createSocketLink(options), options);
 }
@@ -92,6 +96,7 @@ export function createFanfareClient(options: SocketClientOptions): FanfareClient
 /**
  * Builds a client over server-sent events, a request for each operation, for where WebSockets are blocked. Over HTTP/1.1 a
  * browser opens at most six at once.
+ * @throws WatchError BAD_INPUT for a wrong address
  */
 export function createFanfareSseClient(options: SseClientOptions): FanfareClient {
   return createClientOver(createSseLink(options), options);

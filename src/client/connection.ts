@@ -49,12 +49,11 @@ export class Connection {
     this.standing.catch(() => {}); // told by `ended` too
     this.#expect(CONNECT_WITHIN_MS);
     // before there is a socket, which the server would soon close for its silence
-    authorizationBy(options.key).then(
-      (authorization) => {
+    authorizationBy(options.key)
+      .then((authorization) => {
         if (this.#fault === undefined) this.#client = this.#connect(authorization);
-      },
-      (error: unknown) => this.#end(error),
-    );
+      })
+      .catch((error: unknown) => this.#end(error));
   }
 
   /** What has ended it; undefined while it stands or is being made. */

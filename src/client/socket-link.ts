@@ -1,7 +1,7 @@
 import { type Backoff, createBackoff, pause } from './backoff.ts';
 import { Connection, type ConnectionOptions } from './connection.ts';
 import { createEmitter, type Emitter, type Listeners } from './emitter.ts';
-import { STOPPED } from './fault.ts';
+import { STOPPED, WatchError } from './fault.ts';
 import { type AttemptSink, addressOf, type Link } from './link.ts';
 
 export interface SocketLinkOptions extends ConnectionOptions {
@@ -16,7 +16,7 @@ const LINGER_MS = 1_000;
 
 /** One WebSocket for all operations, opened for the first one, and after a fault when the next try begins. */
 export function createSocketLink(options: SocketLinkOptions): Link {
-  addressOf(options.url, 'ws'); // a wrong one is told at once
+  requireUsable(options);
   const emitter = createEmitter(options.on);
   const backoff = createBackoff(options);
   const socket = new SharedSocket(options, { emitter, backoff });
@@ -47,6 +47,16 @@ export function createSocketLink(options: SocketLinkOptions): Link {
     dispose: () => socket.dispose(),
     on: emitter.on,
   };
+}
+
+/** What no try will mend is told at once. @throws WatchError */
+function requireUsable({ url, webSocketImpl = globalThis.WebSocket }: SocketLinkOptions): void {
+  addressOf(url, 'ws');
+  if (typeof webSocketImpl === 'function' && 'OPEN' in webSocketImpl) return;
+  throw new WatchError(
+    'BAD_INPUT',
+    'there is no WebSocket class here: give one as "webSocketImpl", that of the package "ws"',
+  );
 }
 
 /** Lets a try end once, and lets go of the socket then. */

@@ -81,7 +81,7 @@ export class SendQueue {
     }
   }
 
-  /** Resolves when little is queued, for one caller in a turn: push one frame then, at once. Replay goes by it. */
+  /** Resolves when little is queued, for one caller in a turn: push some 32 KiB then, at once. Replay goes by it. */
   ready(): Promise<void> {
     if (this.#isClosed) return Promise.resolve();
     return new Promise((resolve) => {

@@ -10,8 +10,8 @@ export interface Turns {
 }
 
 /**
- * For so long executions keep the event loop to themselves, in ms. Without it 10,000 results in one turn held 928 MB and
- * everybody else for 0.65 s (1,000 documents, ten events at once, 2 cores, 2026-11-22).
+ * For so long executions keep the event loop to themselves, in ms. With all of them in one turn 10,000 results, ten events to
+ * 1,000 different documents, held 928 MB and everybody else for 0.65 s.
  */
 const TURN_MS = 5;
 

@@ -1,5 +1,11 @@
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { createFanfareClient, type FanfareClient, type SocketClientOptions, WatchError } from '#client';
+import {
+  createFanfareClient,
+  type FanfareClient,
+  type SocketClientOptions,
+  type StreamState,
+  WatchError,
+} from '#client';
 import { eventually } from '../support/eventually.ts';
 import { ALL_EVENTS, followAll, upTo } from './followed.ts';
 import { type Asked, openProtocolServer, sendPositions } from './protocol-server.ts';
@@ -256,6 +262,21 @@ describe('a client', () => {
     ]);
   });
 
+  test('makes one connection, after one wait, for all that it has broken', async () => {
+    const server = await openProtocolServer({
+      answer: (asked) => (asked.attempt % 50 === 0 && asked.attempt < 200 ? asked.terminate() : undefined),
+    });
+    const client = connect(server.url);
+    const waits = upTo(50).map(() => [] as number[]);
+    for (const mine of waits) {
+      const onState = (state: StreamState) => void (state.state === 'interrupted' && mine.push(state.retryMs));
+      client.subscribe({ query: ALL_EVENTS }, { next: () => {}, error: () => {}, complete: () => {} }, { onState });
+    }
+    await eventually(() => server.asked.length === 200);
+    expect(server.connections.count).toBe(4);
+    expect(waits.every((mine) => mine.length === 3 && mine.join() === waits[0]?.join())).toBe(true);
+  });
+
   test('refreshes a key that is a function in place, before it expires, and again if it is refused', async () => {
     const in4s = () => new Date(Date.now() + 4_000).toISOString();
     const keys = ['ff_1', 'ff_2', 'ff_3'];
@@ -277,6 +298,11 @@ describe('a client', () => {
 
   test.each(['not a url', 'ftp://api.example'])('refuses the address %s at once', (url) => {
     expect(() => createFanfareClient({ url, key: 'ff_x' })).toThrow(/expected a URL like/);
+  });
+
+  test('refuses to begin where it has no WebSocket class', () => {
+    const url = 'https://api.example';
+    expect(() => createFanfareClient({ url, key: 'ff_x', webSocketImpl: {} })).toThrow(/webSocketImpl/);
   });
 });
 

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type ConsumerEngine, DELETE, openConsumerEngine, positions, positionsIn } from './consumer-engine.ts';
+import { type ConsumerEngine, openConsumerEngine, positions, positionsIn } from './consumer-engine.ts';
 
 describe.each(['postgres', 'pglite'] as const)('a consumer on %s', (kind) => {
   let engine: ConsumerEngine;
@@ -61,5 +61,3 @@ describe.each(['postgres', 'pglite'] as const)('a consumer on %s', (kind) => {
 function texts(count: number): string[] {
   return Array.from({ length: count }, (_, at) => `note ${at}`);
 }
-
-void DELETE;

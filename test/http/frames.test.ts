@@ -147,7 +147,7 @@ describe('frames of events', () => {
     await eventually(() => textsOf(client, 'a').length > 0);
     client.send(clientFrame('text', { type: 'connection_init' }));
     const close = await eventually(() => client.frames.find(({ kind }) => kind === 'close') ?? false);
-    expect(close && close.payload.readUInt16BE()).toBe(4429);
+    expect(close ? close.payload.readUInt16BE() : undefined).toBe(4429);
     await untilStreams(0);
     await notesWrite(app, { count: 1 });
     client.send(clientFrame('close', Buffer.from([0x03, 0xe8])));

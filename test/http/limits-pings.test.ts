@@ -3,18 +3,18 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { WebSocket, WebSocketServer } from 'ws';
-import { Connection } from '../../src/http/connection.ts';
+import { ClientSocket, Connection } from '../../src/http/connection.ts';
 import { Turn } from '../../src/http/send-queue.ts';
 
 // The server pings all its sockets each 12 s; here it is done by hand.
 let server: Server;
 const connections: Connection[] = [];
 beforeAll(async () => {
-  const sockets = new WebSocketServer({ noServer: true });
+  const sockets = new WebSocketServer({ noServer: true, WebSocket: ClientSocket });
   const turn = new Turn();
   server = createServer().on('upgrade', (request, raw, head) =>
     sockets.handleUpgrade(request, raw, head, (socket) => {
-      connections.push(new Connection({ socket, raw, turn, observe: () => {} }));
+      connections.push(new Connection({ socket, raw, turn, observe: () => {}, onClose: () => {} }));
     }),
   );
   server.listen(0, '127.0.0.1');

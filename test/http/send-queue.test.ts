@@ -47,7 +47,7 @@ async function openQueue() {
   const end = async () => {
     near.destroy();
     far.destroy();
-    await once(near, 'close');
+    if (!near.closed) await once(near, 'close');
   };
   return { queue: new SendQueue(outlet, new Turn()), near, far, seen, end };
 }
@@ -55,6 +55,7 @@ async function openQueue() {
 async function readAll(far: Socket): Promise<string> {
   const chunks: Buffer[] = [];
   far.on('data', (chunk: Buffer) => void chunks.push(chunk));
+  far.resume();
   await once(far, 'end');
   return Buffer.concat(chunks).toString();
 }

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type ApiUser, createAccountUser, createUser, readMetric } from '../support/api-user.ts';
 import { startApp, type TestApp } from '../support/app.ts';
 import { eventually } from '../support/eventually.ts';
-import { type Collected, collect, stockClient } from '../support/live-client.ts';
+import { type Collected, collect, openSse, stockClient } from '../support/live-client.ts';
 import { createProbeDomain, notesWrite, type Probes } from '../support/probe-domain.ts';
 import { toyMigrations } from '../support/toy-domain.ts';
 
@@ -50,6 +50,30 @@ describe('equal subscribers', () => {
     expect(await written(10, [...equal, ...other])).toBe(20);
     for (const each of [...equal, ...other]) expect(each.results.at(-1)).toEqual(equal[0]?.results.at(-1));
     await Promise.all([...clients, client].map((each) => each.dispose()));
+    await until(0);
+  });
+});
+
+describe('equal subscribers over WebSocket and SSE', () => {
+  it('share one execution for each event, with their cursors and checkpoints their own', async () => {
+    const query = 'subscription ($after: String) { noteWritten(after: $after) { position rendered } }';
+    const after = (await app.post('{ head }')).data.head;
+    const client = stockClient(app.wsUrl, app.key);
+    const overSocket = [collect(client, query, { after }), collect(client, query, {}, { after, checkpoints: true })];
+    const overSse = await Promise.all(
+      [{ checkpoints: true }, { after }].map((extensions) => openSse(app.url, { key: app.key, query, extensions })),
+    );
+    await until(4);
+    expect(await gauge('stream_groups')).toBe(1);
+    probes.renders = 0;
+    await notesWrite(app, { count: 10 });
+    const events = () => [...overSocket.map(({ results }) => results), ...overSse.map((each) => each.results())];
+    const withData = () => events().map((results) => results.filter(({ data }) => data !== undefined));
+    await eventually(() => withData().every(({ length }) => length === 10));
+    expect(probes.renders).toBe(10);
+    for (const results of withData()) expect(results).toEqual(withData()[0]);
+    for (const each of overSse) each.end();
+    await client.dispose();
     await until(0);
   });
 });

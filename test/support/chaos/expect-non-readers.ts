@@ -30,7 +30,7 @@ export function describeNonReaders({ stalled, to, growthBytes }: NonReadersRun):
   const mib = (bytes: number) => `${(bytes / 1024 / 1024).toFixed(1)} MiB`;
   return [
     `${stalled.length} non-readers, ${to} events`,
-    `cut off after ${Math.min(...taken)} to ${Math.max(...taken)}`,
+    ...(taken.length > 0 ? [`cut off after ${Math.min(...taken)} to ${Math.max(...taken)}`] : []),
     `the server's memory grew by ${mib(growthBytes)} at most, of which the budgets are ${mib(stalled.length * BUDGET_BYTES)}`,
   ].join('; ');
 }

@@ -1,7 +1,11 @@
 import type { ReaderPlan } from './reader.ts';
 
-/** So many careful readers of each kind, and two careless ones. */
+/** So many careful readers of each kind (`SSE rare`), and two careless ones. */
 export function planReaders(counts: Readonly<Record<string, number>>): ReaderPlan[] {
+  const unknown = Object.keys(counts).filter(
+    (name) => !KINDS.some((kind) => name === `${kind.transport} ${kind.wanted}`),
+  );
+  if (unknown.length > 0) throw new Error(`there are no readers of the kind ${unknown}`);
   const careful = KINDS.flatMap((kind) => {
     const name = `${kind.transport} ${kind.wanted}`;
     return Array.from(
@@ -17,6 +21,6 @@ export function planReaders(counts: Readonly<Record<string, number>>): ReaderPla
   return [...careful, ...careless];
 }
 
-const KINDS: readonly Pick<ReaderPlan, 'transport' | 'wanted'>[] = (['WebSocket', 'SSE', 'helper'] as const).flatMap(
-  (transport) => (['all', 'stock', 'rare'] as const).map((wanted) => ({ transport, wanted })),
-);
+const KINDS: readonly Pick<ReaderPlan, 'transport' | 'wanted'>[] = (
+  ['WebSocket', 'SSE', 'helper over WebSocket', 'helper over SSE'] as const
+).flatMap((transport) => (['all', 'stock', 'rare'] as const).map((wanted) => ({ transport, wanted })));

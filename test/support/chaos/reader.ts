@@ -1,5 +1,5 @@
 import { setTimeout as wait } from 'node:timers/promises';
-import { watch } from '#client';
+import { createFanfareClient, createFanfareSseClient } from '#client';
 import { followSocket, followSse, type Result } from './connections.ts';
 import { filterFor, type Wanted } from './filters.ts';
 import { createRecorder, type Record } from './record.ts';
@@ -7,8 +7,8 @@ import { createRecorder, type Record } from './record.ts';
 /** How a reader listens. */
 export interface ReaderPlan {
   readonly name: string;
-  /** `helper` is the client for front-ends, the others are bare. */
-  readonly transport: 'WebSocket' | 'SSE' | 'helper';
+  /** By a bare client, or by the helper for front-ends. */
+  readonly transport: 'WebSocket' | 'SSE' | 'helper over WebSocket' | 'helper over SSE';
   readonly wanted: Wanted;
   /**
    * What it subscribes with again. *last*: the cursor of the last result, a checkpoint's too. The careless: *first*, the
@@ -111,26 +111,38 @@ export function openReader(plan: ReaderPlan, place: Place): Reader {
     }
   }
 
-  /** It stays with one address, which a balancer would stand behind. */
+  /** By itself it stays with one address, which a balancer would stand behind. */
   async function runHelper(): Promise<void> {
-    await watch({
-      url: pickNode(plan, place),
-      key: place.key,
-      query: place.query ?? QUERY,
-      variables: { filter: filterFor(plan.wanted) },
-      after: place.after,
-      signal: stop.signal,
-      // an event, as the document asks for it
-      onEvent: ({ data, errors }) => take({ data, errors } as Result),
-      onState(told) {
-        if (told.state !== 'interrupted') return;
-        state.breaks += 1;
-        state.lastFault = told.reason;
+    const create = plan.transport === 'helper over SSE' ? createFanfareSseClient : createFanfareClient;
+    const client = create({ url: pickNode(plan, place), key: place.key });
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const payload = { query: place.query ?? QUERY, variables: { filter: filterFor(plan.wanted) } };
+    client.subscribe(
+      payload,
+      {
+        // as the document asks for it
+        next: (result) => take(result as Result),
+        error(error) {
+          state.lastFault = `given up: ${JSON.stringify(error)}`;
+          resolve();
+        },
+        complete: resolve,
       },
-    });
+      {
+        after: place.after,
+        onState(told) {
+          if (told.state !== 'interrupted') return;
+          state.breaks += 1;
+          state.lastFault = told.reason;
+        },
+      },
+    );
+    stop.signal.addEventListener('abort', () => resolve(), { once: true });
+    await promise;
+    await client.dispose();
   }
 
-  const ended = (plan.transport === 'helper' ? runHelper() : run()).catch((error: unknown) => {
+  const ended = (plan.transport.startsWith('helper') ? runHelper() : run()).catch((error: unknown) => {
     state.lastFault = `given up: ${error}`;
   });
   return {

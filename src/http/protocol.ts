@@ -130,7 +130,7 @@ async function run(
 ): Promise<ExecutionResult> {
   session.connection.calls++;
   try {
-    return await gateway.run(operation, request, { principal, requestId, idempotencyKey });
+    return await gateway.run(operation, request, { principal, requestId, idempotencyKey, signal: session.gone });
   } finally {
     session.connection.calls--;
   }

@@ -24,6 +24,7 @@ export class Session implements StreamOwner {
   /** Whose place it holds. */
   #holder: string | undefined;
   #isOver = false;
+  #leaving: AbortController | undefined;
   /** The renewal under way: the next one waits for it. */
   #renewing: Promise<unknown> | undefined;
 
@@ -34,6 +35,13 @@ export class Session implements StreamOwner {
 
   get principalId(): string {
     return this.connection.principal?.id ?? '';
+  }
+
+  /** Aborts when the socket is closed: whoever waits for it need not. Made when it is first asked for. */
+  get gone(): AbortSignal {
+    this.#leaving ??= new AbortController();
+    if (this.#isOver) this.#leaving.abort();
+    return this.#leaving.signal;
   }
 
   /** Takes the key of `connection_init`. Rejects only with what may pass, such as a database that can't be reached. */
@@ -64,6 +72,7 @@ export class Session implements StreamOwner {
   /** Gives its place back; call when the socket is closed, whichever way. */
   end(): void {
     this.#isOver = true;
+    this.#leaving?.abort();
     this.#release();
   }
 

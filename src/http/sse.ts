@@ -36,7 +36,9 @@ export async function serveSse(gateway: Gateway, sse: SseRequest, open: SseStrea
   const operation = gateway.prepare(body, caller.principal);
   if (operation.kind === 'mutation' && sse.request.method === 'GET') throw new HttpFault(405, 'a mutation needs POST');
   if (operation.kind === 'subscription') return serveSubscription(gateway, operation, sse, open);
-  const result = await gateway.run(operation, body, caller);
+  const gone = new AbortController();
+  sse.response.once('close', () => gone.abort());
+  const result = await gateway.run(operation, body, { ...caller, signal: gone.signal });
   start(sse.response);
   sse.response.end(`event: next\ndata: ${JSON.stringify(result)}\n\nevent: complete\ndata:\n\n`);
 }

@@ -65,22 +65,18 @@ describe.each(BACKENDS)('a consumer of a server on %s', (backend) => {
     await socket.end();
   });
 
-  it('takes nothing for a client that has hung up', async () => {
-    await open('gone');
-    const gone = new AbortController();
-    const answer = fetch(app.url, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json', authorization: `Bearer ${app.key}` },
-      body: JSON.stringify({ query: POLL, variables: { name: 'gone', waitMs } }),
-      signal: gone.signal,
-    }).catch(() => 'hung up');
+  it.each(['HTTP', 'SSE', 'WebSocket'])('takes nothing for a client that has hung up, over %s', async (transport) => {
+    const name = `gone-${transport}`;
+    await open(name);
+    const hangUp = await pollAndLeave(app, transport, { query: POLL, variables: { name, waitMs } });
     await untilWaiting(1);
-    gone.abort();
-    expect(await answer).toBe('hung up');
+    await hangUp();
     await untilWaiting(0);
     await change();
     await eventually(async () => {
-      const { data } = await app.post('{ consumer(name: "gone") { behind leases { to } } }');
+      const { data } = await app.post('query ($name: String!) { consumer(name: $name) { behind leases { to } } }', {
+        name,
+      });
       expect(data.consumer).toEqual({ behind: 1, leases: [] });
     });
   });
@@ -136,4 +132,26 @@ async function createKey(app: TestApp): Promise<{ readonly id: string; readonly 
   );
   const { apiKey, secret } = data.apiKeyCreate;
   return { id: apiKey.id, secret };
+}
+
+/** Asks over a transport. @returns what hangs up before the answer */
+async function pollAndLeave(app: TestApp, transport: string, payload: object): Promise<() => Promise<unknown>> {
+  if (transport === 'WebSocket') {
+    const socket = await openRawSocket(app.wsUrl, { key: app.key });
+    socket.send({ id: 'p', type: 'subscribe', payload });
+    return () => socket.end();
+  }
+  const gone = new AbortController();
+  const accept = transport === 'SSE' ? 'text/event-stream' : 'application/json';
+  const answer = fetch(app.url, {
+    method: 'POST',
+    headers: { accept, 'content-type': 'application/json', authorization: `Bearer ${app.key}` },
+    body: JSON.stringify(payload),
+    signal: gone.signal,
+  });
+  const refused = expect(answer).rejects.toThrow('aborted');
+  return () => {
+    gone.abort();
+    return refused;
+  };
 }

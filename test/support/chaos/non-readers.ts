@@ -64,6 +64,10 @@ export async function runNonReaders(options: NonReadersOptions): Promise<NonRead
   const from = options.warmUp;
   const sockets = await openSockets(bed, options.nonReaders / 2);
   const streams = await openStreams(bed, options.nonReaders / 2);
+  opened.defer(() => {
+    for (const { socket } of sockets) socket.terminate();
+    for (const stream of streams) stream.end();
+  });
   await bed.streams(healthy.length + options.nonReaders);
   const baseBytes = bed.resetPeak();
 

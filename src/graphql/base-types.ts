@@ -2,6 +2,7 @@ import type { Refusal } from '../errors.ts';
 import type { EventRecord } from '../outbox/read.ts';
 import { VersionConflict } from '../outbox/version-conflict.ts';
 import type { EngineBuilder } from './builder.ts';
+import { FACT } from './event-plan.ts';
 import { DateTimeScalar, DecimalScalar, JsonScalar } from './scalars.ts';
 
 /** Declares what each schema starts from: scalars, root types, `Node`, `Event`, `Refusal`. */
@@ -50,7 +51,9 @@ function declareNode(builder: EngineBuilder): void {
     description: 'An object that can be read by its id alone.',
     // TYPE_NAME is what the fields `node` and `nodes` mark a row with
     resolveType: (row) => (row as { readonly [TYPE_NAME]?: string })[TYPE_NAME],
-    fields: (t) => ({ id: t.exposeID('id', { description: 'Prefixed and time-ordered; unique over all types.' }) }),
+    fields: (t) => ({
+      id: t.exposeID('id', { ...FACT, description: 'Prefixed and time-ordered; unique over all types.' }),
+    }),
   });
 }
 
@@ -60,40 +63,57 @@ function declareEvent(builder: EngineBuilder): void {
     description: 'Something that happened in the domain. It never changes, and is the same on every channel.',
     resolveType: (record, context) => context.engine.registry.eventTypeName(record.name),
     fields: (t) => ({
-      id: t.exposeID('id', { description: 'The same on every channel, and over retries of a webhook.' }),
+      id: t.exposeID('id', { ...FACT, description: 'The same on every channel, and over retries of a webhook.' }),
       position: t.string({
+        ...FACT,
         description: "The event's place in the account's order: 1, 2, 3 … without gap.",
         resolve: ({ position }) => String(position),
       }),
       cursor: t.string({
+        ...FACT,
         description: 'Pass it as `after` to go on behind this event.',
         resolve: ({ accountId, position }, _args, { engine }) =>
           engine.cursors.encode(accountId, { kind: 'position', position }),
       }),
       type: t.field({
+        ...FACT,
         type: EVENT_TYPE,
         description: 'New values may be added: keep a default branch.',
         resolve: (record: EventRecord) => record.name as never,
       }),
-      name: t.exposeString('name', { description: 'The name on the wire: `order.placed`.' }),
-      payloadVersion: t.exposeInt('payloadVersion', { description: 'The version that the payload was written in.' }),
+      name: t.exposeString('name', { ...FACT, description: 'The name on the wire: `order.placed`.' }),
+      payloadVersion: t.exposeInt('payloadVersion', {
+        ...FACT,
+        description: 'The version that the payload was written in.',
+      }),
       occurredAt: t.field({
+        ...FACT,
         type: 'DateTime',
         description: 'When it was captured, to the millisecond.',
         resolve: ({ occurredAt }) => occurredAt,
       }),
-      subjectType: t.exposeString('subjectType', { description: 'The entity that it is about: `Order`.' }),
-      subjectId: t.exposeID('subjectId', { description: 'The id of what it is about.' }),
+      subjectType: t.exposeString('subjectType', { ...FACT, description: 'The entity that it is about: `Order`.' }),
+      subjectId: t.exposeID('subjectId', { ...FACT, description: 'The id of what it is about.' }),
       subjectVersion: t.exposeInt('subjectVersion', {
+        ...FACT,
         description: "The subject's version after it; rises with `position`.",
       }),
       changed: t.stringList({
+        ...FACT,
         description: 'For an update, the fields that changed; empty for a fact.',
         resolve: ({ changed }) => [...changed],
       }),
-      actor: t.exposeString('actor', { nullable: true, description: 'The key or program that made the change.' }),
-      requestId: t.exposeString('requestId', { nullable: true, description: 'The request that made the change.' }),
-      causedBy: t.exposeID('causedBy', { nullable: true, description: 'The event that it answers.' }),
+      actor: t.exposeString('actor', {
+        ...FACT,
+        nullable: true,
+        description: 'The key or program that made the change.',
+      }),
+      requestId: t.exposeString('requestId', {
+        ...FACT,
+        nullable: true,
+        description: 'The request that made the change.',
+      }),
+      causedBy: t.exposeID('causedBy', { ...FACT, nullable: true, description: 'The event that it answers.' }),
     }),
   });
 }

@@ -17,6 +17,7 @@ import { type Principal, requireScope } from '../identity/principal.ts';
 import type { EventFilter } from '../outbox/filter.ts';
 import type { EventRecord } from '../outbox/read.ts';
 import { createContext, type EngineServices } from './context.ts';
+import { planEvents } from './event-plan.ts';
 import { pickOperation } from './operation.ts';
 import { type StreamRequest, StreamSource } from './subscription.ts';
 import { hidesNames, requireEventTypes } from './visible.ts';
@@ -87,10 +88,16 @@ export function readSubscription(
     after: stream.request.after,
     scopes: usedScopes({ schema, document, request: stream.request, engine, principal }),
     variables: sharedVariables(validated, stream),
-    execute: ({ engine: services, principal: reader, event }) => {
-      const contextValue = createContext(services, { principal: reader, requestId: event.id });
-      return executeSubscriptionEvent({ ...validated, rootValue: event, contextValue });
-    },
+    execute: createExecutor(validated),
+  };
+}
+
+/** By a plan where it can, by graphql-js where it can not or something is wrong: the result is the same. */
+function createExecutor(validated: ValidatedSubscriptionArgs): EventOperation['execute'] {
+  const plan = planEvents(validated);
+  return ({ engine, principal, event }) => {
+    const contextValue = createContext(engine, { principal, requestId: event.id });
+    return plan(event, contextValue) ?? executeSubscriptionEvent({ ...validated, rootValue: event, contextValue });
   };
 }
 

@@ -1,6 +1,7 @@
 import type { z } from 'zod';
 import { describeField, type PayloadField, type PayloadType, snapshotName } from '../outbox/payload.ts';
 import type { EngineBuilder } from './builder.ts';
+import { FACT } from './event-plan.ts';
 import { registryOf } from './registry.ts';
 
 type Shape = Readonly<Record<string, unknown>>;
@@ -34,6 +35,7 @@ export function payloadFieldOptions<Parent>(
     nullable: (isList ? { list: field.nullable, items: itemsNullable } : field.nullable) as never,
     ...(field.description === undefined ? {} : { description: field.description }),
     resolve: (parent: Parent) => read(parent)[key] as never,
+    ...FACT,
   };
 }
 

@@ -41,6 +41,8 @@ export interface NonReadersRun {
   readonly healthy: readonly { readonly positions: readonly number[]; readonly breaks: number }[];
   /** Peak of the server's resident memory above where it stood before, in bytes. */
   readonly growthBytes: number;
+  /** From the first event that was not read until all that the system had kept was. */
+  readonly drainedAfterMs: number;
   /** Whether the server is the process that it was. */
   readonly isAlive: boolean;
 }
@@ -70,18 +72,20 @@ export async function runNonReaders(options: NonReadersOptions): Promise<NonRead
   });
   await bed.streams(healthy.length + options.nonReaders);
   const baseBytes = bed.resetPeak();
+  const loadedAt = performance.now();
 
   await bed.write(options.events, healthy);
   const to = options.warmUp + options.events;
   await bed.streams(healthy.length); // all others are gone from the server, though they have read nothing
   const growthBytes = bed.peak() - baseBytes;
+  await bed.analyze();
 
+  const drained = await Promise.all([...sockets.map(drainSocket), ...streams.map(drainStream)]);
+  const drainedAfterMs = performance.now() - loadedAt;
   const stalled: Stalled[] = [];
-  for (const [at, socket] of sockets.entries()) {
-    stalled.push(await readOn(bed, await drainSocket(socket), { to, resumes: at < options.resuming }));
-  }
-  for (const [at, stream] of streams.entries()) {
-    stalled.push(await readOn(bed, await drainStream(stream), { to, resumes: at < options.resuming }));
+  for (const [at, each] of drained.entries()) {
+    const resumes = at % (options.nonReaders / 2) < options.resuming;
+    stalled.push(await readOn(bed, each, { to, resumes }));
   }
   return {
     from,
@@ -89,6 +93,7 @@ export async function runNonReaders(options: NonReadersOptions): Promise<NonRead
     stalled,
     healthy: healthy.map((reader) => ({ positions: [...reader.record().positions], breaks: reader.progress().breaks })),
     growthBytes,
+    drainedAfterMs,
     isAlive: await bed.isAlive(),
   };
 }
@@ -100,6 +105,8 @@ interface Bed {
   readonly start: string;
   /** Writes events, batch by batch, each when those who read have the one before. */
   write(events: number, readers: readonly Reader[]): Promise<void>;
+  /** As the database does by itself within a minute or two: until then it does not know how to read a long log. */
+  analyze(): Promise<void>;
   /** Waits until the server has so many. */
   streams(count: number): Promise<void>;
   /** Begins to look for the peak anew. @returns the memory now, in bytes */
@@ -133,6 +140,10 @@ async function openBed(opened: AsyncDisposableStack): Promise<Bed> {
         await eventually(have, { describe: `those who read to have ${written} events` });
       }
     },
+    analyze: () =>
+      withClient(database.url, async (client) => {
+        await client.query('analyze fanfare.event, fanfare.log');
+      }),
     async streams(count) {
       const gauge = async () => readGauge(await (await fetch(new URL('/metrics', server.url))).text()) === count;
       await eventually(gauge, { describe: `${count} streams`, everyMs: 50 });
@@ -218,7 +229,11 @@ async function readOn(
     { name: 'resumed', transport, wanted: 'all', resume: 'last' },
     { urls: [url], key, after: cursor },
   );
-  await eventually(() => reader.progress().last >= to, { describe: `all up to ${to} behind the last cursor` });
+  const hasAll = () => {
+    const progress = reader.progress();
+    if (progress.last < to) throw new Error(JSON.stringify(progress));
+  };
+  await eventually(hasAll, { describe: `all up to ${to} behind position ${positions.at(-1)}` });
   await reader.close();
   return { transport, closeCode, positions, resumed: [...reader.record().positions] };
 }

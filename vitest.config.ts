@@ -7,6 +7,12 @@ const isLong = Boolean(process.env.FANFARE_LONG);
 const LONG_FILES = [
   ...[
     'kill/',
+    'chaos/',
+    'live/bus-faults',
+    'client/',
+    'live/non-readers',
+    'consumers/',
+    'live/lifecycles',
     'tools/',
     'readme/',
     'examples/',
@@ -16,7 +22,7 @@ const LONG_FILES = [
     'live/handover',
     'http/idempotency',
   ],
-  ...['log/sequencer-faults', 'support-servers', 'journey', 'webhooks/worker', 'live/revocation', 'live/bus-faults'],
+  ...['log/sequencer-faults', 'support-servers', 'journey', 'webhooks/worker', 'live/revocation'],
 ];
 
 class LongestFirst extends BaseSequencer {

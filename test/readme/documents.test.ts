@@ -55,6 +55,18 @@ test('the table of settings names each that this version serves', () => {
   expect(named.toSorted()).toEqual(settings.filter(isServed).toSorted());
 });
 
+test('each code in the table of errors is in a test, which is there', () => {
+  const errors = read('docs/errors.md');
+  const rows = [...errors.matchAll(/^\| (.+) \| (test\/\S+) \| (.+) \|$/gm)];
+  for (const [, , file = '', title = ''] of rows) expect(read(file), title).toContain(`'${title}'`);
+  const seen = rows.flatMap(([, codes = '']) => [...codes.matchAll(/`([^`]+)`/g)].map(([, code]) => code));
+  const meant = errors.slice(0, errors.indexOf('## Seen in tests'));
+  const rowsMeant = [...meant.matchAll(/^\| (`[A-Z_]+`(?:, `[A-Z_]+`)*|\d{4}(?:, \d{4})*) \|/gm)];
+  const codes = rowsMeant.flatMap(([, cell = '']) => cell.replaceAll('`', '').split(', '));
+  // a statement's time-out takes 30 s to meet
+  expect(seen.toSorted()).toEqual(codes.filter((code) => code !== 'TIMEOUT').toSorted());
+});
+
 test('has looked at all its blocks', () => {
   expect(pages.untaken()).toEqual([]);
 });

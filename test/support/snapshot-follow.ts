@@ -39,6 +39,7 @@ export interface SnapshotShop {
 export async function openSnapshotShop(): Promise<SnapshotShop> {
   const app = await startApp({ backend: 'postgres and redis', domain });
   await queryBeside(app, SEED, [PRODUCTS]);
+  await queryBeside(app, CHANGE_STOCK);
   await queryBeside(app, WRITER);
   const client = stockClient(app.wsUrl, app.key, { keepAlive: 0 });
   let changes = 0;
@@ -47,12 +48,16 @@ export async function openSnapshotShop(): Promise<SnapshotShop> {
     async round(ways) {
       const before = await countEvents(app);
       const startedAt = performance.now();
-      const writing = Array.from({ length: WRITERS }, () => runWriter(app, 1.2));
+      let areBegun = false;
+      const writing = Array.from({ length: WRITERS }, () => writeUntil(app, () => areBegun));
       const folding = ways.map(async (way) => {
         await rest(Math.random() * 900);
         return startTrial(app, { client, way });
       });
-      const [trials] = await Promise.all([Promise.all(folding), Promise.all(writing)]);
+      const trials = await Promise.all(folding).finally(() => {
+        areBegun = true;
+      });
+      await Promise.all(writing);
       seconds += (performance.now() - startedAt) / 1_000;
       changes += (await countEvents(app)) - before;
       const truth = await readTruth(app);
@@ -126,15 +131,44 @@ interface ProductNode {
   readonly stock: number;
 }
 
-async function readSnapshot(
-  app: TestApp,
-  way: Way,
-): Promise<{ readonly head: string; readonly nodes: readonly ProductNode[] }> {
-  const query = way === 'head after the data' ? DATA : SNAPSHOT;
-  const answer: GraphqlAnswer = await app.post(query);
-  const head = answer.data.head ?? (await app.post('{ head }')).data.head;
-  return { head, nodes: answer.data.products.nodes };
+interface Snapshot {
+  readonly head: string;
+  readonly nodes: readonly ProductNode[];
 }
+
+/** The naive ways meet the change that they cannot cope with by design: however quick or slow, one comes just then. */
+async function readSnapshot(app: TestApp, way: Way): Promise<Snapshot> {
+  if (way === 'head after the data') {
+    const { nodes } = await ask(app, DATA);
+    await eventually(isStamped(app, await changeStock(app)));
+    return { nodes, head: (await ask(app, '{ head }')).head };
+  }
+  if (way === 'right') return ask(app, SNAPSHOT);
+  return withClient(app.env.DATABASE_URL ?? '', async (client) => {
+    await client.query('begin');
+    await client.query('select from fanfare.shard for update');
+    await changeStock(app);
+    // shows the change, whose event has no position while the shards are locked
+    const snapshot = await ask(app, SNAPSHOT);
+    await client.query('rollback');
+    return snapshot;
+  });
+}
+
+async function ask(app: TestApp, query: string): Promise<Snapshot> {
+  const { data }: GraphqlAnswer = await app.post(query);
+  return { head: data.head, nodes: data.products?.nodes ?? [] };
+}
+
+/** Changes a product; gives the event's id. */
+async function changeStock(app: TestApp): Promise<string | undefined> {
+  const [change] = await queryBeside<{ id: string }>(app, "select change_stock('prod_1', 0) as id");
+  return change?.id;
+}
+
+const isStamped = (app: TestApp, id: string | undefined) => async () =>
+  (await queryBeside(app, 'select from fanfare.event e join fanfare.log l using (seq) where e.id = $1', [id])).length >
+  0;
 
 async function readTruth(app: TestApp): Promise<Truth> {
   const rows = await queryBeside<{ id: string; stock: number }>(app, 'select id, stock from products');
@@ -151,9 +185,11 @@ async function countEvents(app: TestApp): Promise<number> {
   return (await queryBeside<{ count: number }>(app, 'select count(*)::int as count from fanfare.event'))[0]?.count ?? 0;
 }
 
-function runWriter(app: TestApp, seconds: number): Promise<void> {
+/** Writes on until every trial has begun, and at least for as long as trials wait before they begin. */
+function writeUntil(app: TestApp, isDone: () => boolean): Promise<void> {
   return withClient(app.env.DATABASE_URL ?? '', async (client) => {
-    await client.query(`call write_stock(${seconds}, ${REST_MS / 1_000}, ${PRODUCTS})`);
+    do await client.query(`call write_stock(0.3, ${REST_MS / 1_000}, ${PRODUCTS})`);
+    while (!isDone());
   });
 }
 
@@ -162,25 +198,32 @@ const rest = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, 
 const SEED = `insert into products (id, account_id, sku, title, price_minor, currency, stock)
   select 'prod_' || n, 'acc_default', 'SKU-' || n, 'A product', 100, 'EUR', 1000 from generate_series(1, $1::int) n`;
 
+/** Adds to a product's stock and tells of it, with a rest between; gives the event's id. */
+const CHANGE_STOCK = `create function change_stock(p_product text, p_rest float) returns text language plpgsql as $$
+  declare
+    delta int := floor(random() * 9)::int + 1;
+    product record;
+  begin
+    update products set stock = stock + delta where id = p_product returning sku, stock into product;
+    perform pg_sleep(random() * p_rest);
+    return fanfare.emit('acc_default', 'stock.changed', p_product, jsonb_build_object('sku', product.sku,
+      'stock', product.stock, 'by', delta, 'reason', 'ADJUSTED', 'orderId', null), array['stock']);
+  end
+$$`;
+
 /** Changes up to three products in one transaction, in the order of their ids, with rests before, between and behind. */
 const WRITER = `create procedure write_stock(p_seconds float, p_rest float, p_products int) language plpgsql as $$
   declare
     until timestamptz := clock_timestamp() + p_seconds * interval '1 second';
     product record;
-    delta int;
   begin
     while clock_timestamp() < until loop
       for product in
-        select id, sku from products where id in (
+        select id from products where id in (
           select 'prod_' || (1 + floor(random() * p_products))::int from generate_series(1, 1 + floor(random() * 3)::int))
         order by id
       loop
-        delta := floor(random() * 9)::int + 1;
-        update products set stock = stock + delta where id = product.id;
-        perform pg_sleep(random() * p_rest / 3);
-        perform fanfare.emit('acc_default', 'stock.changed', product.id, jsonb_build_object('sku', product.sku,
-          'stock', (select stock from products where id = product.id), 'by', delta, 'reason', 'ADJUSTED', 'orderId', null),
-          array['stock']);
+        perform change_stock(product.id, p_rest / 3);
       end loop;
       commit;
       perform pg_sleep(random() * p_rest);

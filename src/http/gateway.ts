@@ -7,7 +7,7 @@ import { readSubscription } from '../graphql/execute-event.ts';
 import { type PrepareDocument, pickOperation } from '../graphql/operation.ts';
 import { hidesNames } from '../graphql/visible.ts';
 import type { KeyStore } from '../identity/keys.ts';
-import { fingerprint, type Principal } from '../identity/principal.ts';
+import { fingerprint, lossOf, type Principal } from '../identity/principal.ts';
 import type { ConnectionLimit } from '../limits/connections.ts';
 import type { Hub } from '../live/hub.ts';
 import type { Sink, StreamOwner } from '../live/stream.ts';
@@ -152,13 +152,6 @@ export function createGateway(deps: GatewayDeps): Gateway {
       return errors.map((each) => toClientError(each, reportOf(requestId)));
     },
   };
-}
-
-/** The error that ends a stream whose results depend on these scopes; undefined if the principal has them all. */
-export function lossOf(principal: Principal, scopes: readonly string[]): EngineError | undefined {
-  const lost = scopes.find((scope) => !principal.scopes.has(scope));
-  if (lost === undefined) return undefined;
-  return new EngineError('FORBIDDEN', `the API key has not the scope "${lost}" any more, which this operation needs`);
 }
 
 function shareKey(parts: readonly unknown[]): string {

@@ -46,8 +46,7 @@ function answerByGateway(gateway: Gateway): Plugin<object, HttpContext> {
     async onParams({ params, request, setResult, context }) {
       const { caller } = context as HttpContext;
       if (caller === undefined) throw new Error('the server let a request pass without a caller');
-      const { method, signal } = request;
-      const result = await answer(gateway, { params, method, caller: { ...caller, signal } });
+      const result = await answer(gateway, { params, method: request.method, caller });
       setResult(withStatus(result, request.headers.get('accept') ?? ''));
     },
   };

@@ -93,8 +93,7 @@ interface Subscribing {
 }
 
 function toArguments(gateway: Gateway, session: Session, { id, payload, requestId }: Subscribing) {
-  const { principal } = session.connection;
-  if (principal === undefined) throw new EngineError('UNAUTHENTICATED', 'send connection_init with an API key first');
+  const principal = session.requirePrincipal();
   const request = toOperationRequest(payload);
   const operation = gateway.prepare(request, principal);
   shareText(payload, operation.document);

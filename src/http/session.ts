@@ -2,6 +2,7 @@ import { EngineError } from '../errors.ts';
 import { isSameAudience, type Principal } from '../identity/principal.ts';
 import type { StreamOwner } from '../live/stream.ts';
 import { newId } from '../runtime/id.ts';
+import { tooManyConnections } from './admission.ts';
 import { authorizationOf, bearerKey } from './authenticate.ts';
 import type { Connection } from './connection.ts';
 import type { Gateway } from './gateway.ts';
@@ -35,6 +36,13 @@ export class Session implements StreamOwner {
 
   get principalId(): string {
     return this.connection.principal?.id ?? '';
+  }
+
+  /** Whose it is now. @throws EngineError UNAUTHENTICATED while it is anonymous */
+  requirePrincipal(): Principal {
+    const { principal } = this.connection;
+    if (principal === undefined) throw new EngineError('UNAUTHENTICATED', 'send connection_init with an API key first');
+    return principal;
   }
 
   /** Aborts when the socket is closed: whoever waits for it need not. Made when it is first asked for. */
@@ -78,19 +86,14 @@ export class Session implements StreamOwner {
 
   async #renew(payload: Readonly<Record<string, unknown>>): Promise<CredentialsAnswer> {
     try {
-      const { principal: current } = this.connection;
-      if (current === undefined) throw new EngineError('UNAUTHENTICATED', 'send connection_init with an API key first');
+      const current = this.requirePrincipal();
       const principal = await this.#gateway.keys.authenticate(bearerKey(authorizationOf(payload)));
       if (!isSameAudience(principal, current))
         throw new EngineError(
           'FORBIDDEN',
           'expected a key of the same account and narrowing, found another; open another socket with it',
         );
-      if (!(await this.#moveTo(principal)))
-        throw new EngineError(
-          'RATE_LIMITED',
-          'the key has as many connections as it may; close some, or use another key',
-        );
+      if (!(await this.#moveTo(principal))) throw tooManyConnections();
       this.#gateway.endLost(this, principal);
       return { expiresAt: endOf(principal) ?? null };
     } catch (error) {

@@ -4,6 +4,7 @@ import type { Frame, Sink } from '../live/stream.ts';
 import { toByteString } from '../runtime/byte-string.ts';
 import type { Departing } from './drain.ts';
 import type { Caller, Gateway, Operation } from './gateway.ts';
+import { isGone, whenGone } from './hang-up.ts';
 import { HttpFault, type OperationRequest } from './request.ts';
 import { type Outlet, SendQueue, Turn } from './send-queue.ts';
 
@@ -36,9 +37,7 @@ export async function serveSse(gateway: Gateway, sse: SseRequest, open: SseStrea
   const operation = gateway.prepare(body, caller.principal);
   if (operation.kind === 'mutation' && sse.request.method === 'GET') throw new HttpFault(405, 'a mutation needs POST');
   if (operation.kind === 'subscription') return serveSubscription(gateway, operation, sse, open);
-  const gone = new AbortController();
-  sse.response.once('close', () => gone.abort());
-  const result = await gateway.run(operation, body, { ...caller, signal: gone.signal });
+  const result = await gateway.run(operation, body, caller);
   start(sse.response);
   sse.response.end(`event: next\ndata: ${JSON.stringify(result)}\n\nevent: complete\ndata:\n\n`);
 }
@@ -54,13 +53,13 @@ async function serveSubscription(
   const lastEventId = request.headers['last-event-id'];
   const after = typeof lastEventId === 'string' && lastEventId !== '' ? lastEventId : undefined;
   const detach = await gateway.watch(operation, body, caller, { sink, after });
-  if (response.destroyed) return detach();
+  if (isGone(response)) return detach();
   start(response);
   queue.flush();
   const ping = setInterval(() => queue.push(':\n\n'), PING_EVERY_MS);
   const stream = { sendAway: () => sink.end(), isBusy: () => false, terminate: () => response.destroy() };
   open.add(stream);
-  response.on('close', () => {
+  whenGone(response, () => {
     clearInterval(ping);
     open.delete(stream);
     queue.close();

@@ -10,8 +10,8 @@ import type { Principal } from './principal.ts';
 export interface KeyStore {
   /** @throws EngineError UNAUTHENTICATED for whatever is wrong with the key, with one text for all reasons */
   authenticate(key: string): Promise<Principal>;
-  /** The principals of these keys as they are now; one that was revoked or has expired is left out. */
-  refresh(keyIds: readonly string[]): Promise<ReadonlyMap<string, Principal>>;
+  /** These principals as their keys are now, by their ids; one that was revoked, has expired or is no key's is left out. */
+  refresh(principalIds: Iterable<string>): Promise<ReadonlyMap<string, Principal>>;
 }
 
 const NO_SUCH_HASH = new Uint8Array(32);
@@ -28,11 +28,10 @@ export function createKeyStore(database: Database): KeyStore {
       if (row === undefined || !isSame || !row.is_live) throw badKey();
       return toPrincipal(row);
     },
-    async refresh(keyIds) {
+    async refresh(principalIds) {
+      const keyIds = [...principalIds].flatMap((id) => keyIdOf(id) ?? []);
       if (keyIds.length === 0) return new Map();
-      const rows = await selectKeys(database.db)
-        .where(sql<boolean>`id = any(${[...keyIds]}::text[])`)
-        .execute();
+      const rows = await selectKeys(database.db).where(sql<boolean>`id = any(${keyIds}::text[])`).execute();
       return new Map(rows.filter(({ is_live }) => is_live).map((row) => [toPrincipal(row).id, toPrincipal(row)]));
     },
   };
@@ -81,9 +80,16 @@ export async function ensureAdminKey(database: Database, key: string, scopes: re
   );
 }
 
+const PRINCIPAL_PREFIX = 'key_';
+
 /** `key_<id>`, as it stands in events and logs. */
 export function principalId(keyId: string): string {
-  return `key_${keyId}`;
+  return `${PRINCIPAL_PREFIX}${keyId}`;
+}
+
+/** The id of a principal's key; undefined for a principal that is no key. */
+function keyIdOf(id: string): string | undefined {
+  return id.startsWith(PRINCIPAL_PREFIX) ? id.slice(PRINCIPAL_PREFIX.length) : undefined;
 }
 
 function selectKeys(db: Kysely<EngineTables>) {
@@ -101,6 +107,11 @@ function toPrincipal(row: { id: string; account_id: string; scopes: string[]; ex
     narrowing: [],
     expiresAt: row.expires_at ?? undefined,
   };
+}
+
+/** What the holder of a key is told that was good before, and has ended meanwhile. */
+export function endedKey(): EngineError {
+  return new EngineError('UNAUTHENTICATED', 'the API key was revoked or has expired');
 }
 
 function badKey(): EngineError {

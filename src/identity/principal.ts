@@ -31,6 +31,13 @@ export function requireScope(principal: Principal, scope: string): void {
   if (!principal.scopes.has(scope)) throw new EngineError('FORBIDDEN', `this needs the scope "${scope}"`);
 }
 
+/** The error that ends a stream whose results depend on these scopes; undefined if the principal has them all. */
+export function lossOf(principal: Principal, scopes: readonly string[]): EngineError | undefined {
+  const lost = scopes.find((scope) => !principal.scopes.has(scope));
+  if (lost === undefined) return undefined;
+  return new EngineError('FORBIDDEN', `the API key has not the scope "${lost}" any more, which this operation needs`);
+}
+
 /** Whether two principals see the events of one account within the same narrowing; their scopes may differ. */
 export function isSameAudience(one: Principal, other: Principal): boolean {
   return one.accountId === other.accountId && filterKey(one.narrowing) === filterKey(other.narrowing);

@@ -38,12 +38,9 @@ export interface HubDeps {
   readonly feeds: ShardFeeds;
   readonly clock: Clock;
   readonly observe: Observe;
-  /** For how long a subscriber that asked for checkpoints may be told nothing. @default 10_000 (ms) */
-  readonly checkpointMs?: number | undefined;
+  /** For how long a subscriber that asked for checkpoints may be told nothing, in ms. */
+  readonly checkpointMs: number;
 }
-
-/** How long a quiet stream is told nothing, in ms: far shorter than any retention, far rarer than it costs. */
-export const CHECKPOINT_MS = 10_000;
 
 /** A group with its attachment to the feed. */
 interface Live {
@@ -55,7 +52,6 @@ interface Live {
 }
 
 export function createHub(deps: HubDeps): Hub {
-  const { checkpointMs = CHECKPOINT_MS } = deps;
   const groupDeps = { ...deps, turns: createTurns() };
   const groups = new Map<string, Live>();
   let isClosed = false;
@@ -144,7 +140,7 @@ export function createHub(deps: HubDeps): Hub {
     isInterrupted: () => deps.feeds.isInterrupted(),
     tellQuiet() {
       const now = deps.clock.now();
-      for (const { group } of groups.values()) group.tellQuiet(now, checkpointMs);
+      for (const { group } of groups.values()) group.tellQuiet(now, deps.checkpointMs);
     },
     count: () => ({
       groups: groups.size,

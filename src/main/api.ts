@@ -6,7 +6,7 @@ import { createGateway } from '../http/gateway.ts';
 import { createHttpServer, type HttpServer } from '../http/server.ts';
 import { createKeyStore } from '../identity/keys.ts';
 import { createShardFeeds } from '../live/feed.ts';
-import { CHECKPOINT_MS, createHub, type Hub } from '../live/hub.ts';
+import { createHub, type Hub } from '../live/hub.ts';
 import { systemClock } from '../runtime/clock.ts';
 import { runLoop } from '../runtime/loop.ts';
 import { provideConsumers } from './consumers.ts';
@@ -29,6 +29,9 @@ export interface ApiOptions extends RoleOptions {
   /** For how long a quiet stream is told nothing of where it stands. @default 10_000 (ms) */
   readonly checkpointMs?: number | undefined;
 }
+
+/** How long a quiet stream is told nothing: far shorter than any retention, far rarer than it costs. */
+const CHECKPOINT_MS = 10_000;
 
 export function createApi({
   stores,

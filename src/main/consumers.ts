@@ -1,8 +1,7 @@
 import { provideConsumerServices } from '../consumers/field-services.ts';
 import type { Waiting } from '../consumers/waiting.ts';
-import { EngineError } from '../errors.ts';
 import type { EngineServices } from '../graphql/context.ts';
-import type { KeyStore } from '../identity/keys.ts';
+import { endedKey, type KeyStore } from '../identity/keys.ts';
 import type { ShardFeeds } from '../live/feed.ts';
 import { readShardOf } from '../outbox/read.ts';
 
@@ -23,8 +22,8 @@ export function provideConsumers({ services, feeds, keys, draining }: ConsumerOp
       return feeds.attach({ shard, accountId }, ring);
     },
     refresh: async (principal) => {
-      const now = (await keys.refresh([principal.id.replace(/^key_/, '')])).get(principal.id);
-      if (now === undefined) throw new EngineError('UNAUTHENTICATED', 'the API key was revoked or has expired');
+      const now = (await keys.refresh([principal.id])).get(principal.id);
+      if (now === undefined) throw endedKey();
       // of its row: what else it was narrowed to stays
       return { ...principal, scopes: now.scopes, expiresAt: now.expiresAt };
     },

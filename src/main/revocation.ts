@@ -1,8 +1,7 @@
 import type { Bus } from '../bus/bus.ts';
-import { EngineError } from '../errors.ts';
-import { lossOf } from '../http/gateway.ts';
 import type { HttpServer } from '../http/server.ts';
-import type { KeyStore } from '../identity/keys.ts';
+import { endedKey, type KeyStore } from '../identity/keys.ts';
+import { lossOf } from '../identity/principal.ts';
 import type { Hub } from '../live/hub.ts';
 import { createWakeup, runLoop } from '../runtime/loop.ts';
 import type { Observe } from '../runtime/observe.ts';
@@ -48,19 +47,15 @@ export function createRevocation(deps: RevocationDeps): Service {
 
 async function endRevoked({ hub, keys, server }: RevocationDeps): Promise<void> {
   const asked = new Set([...hub.owners(), ...server.socketOwners()]);
-  const live = await keys.refresh([...asked].map((id) => id.replace(/^key_/, '')));
+  const live = await keys.refresh(asked);
   server.refreshSockets(live);
   hub.end(({ principalId }, scopes) => {
     const principal = live.get(principalId);
     if (principal !== undefined) return lossOf(principal, scopes);
     // a socket may have gone over to a key that was not asked about
-    return asked.has(principalId) ? ended() : undefined;
+    return asked.has(principalId) ? endedKey() : undefined;
   });
   const gone = new Set([...asked].filter((id) => !live.has(id)));
   // the streams' errors go out first
   if (gone.size > 0) setImmediate(() => server.endSockets(gone));
-}
-
-function ended(): EngineError {
-  return new EngineError('UNAUTHENTICATED', 'the API key was revoked or has expired');
 }

@@ -1,5 +1,6 @@
 import { eventually } from '../test/support/eventually.ts';
 import { withClient } from '../test/support/postgres-client.ts';
+import type { Worker } from '../test/support/worker.ts';
 import type { SignedPoster } from './baselines/signed-posts.ts';
 import type { Bed } from './support/bed.ts';
 import { createClient } from './support/client.ts';
@@ -9,7 +10,6 @@ import { interleave } from './support/rounds.ts';
 import { type Server, startCluster } from './support/server.ts';
 import { createWebhook, emitStockChanges } from './support/store.ts';
 import { describeCost, startUsageMeter, type Usage } from './support/usage.ts';
-import type { Worker } from './support/worker.ts';
 
 /** Deliveries under way to one webhook, at most: the worker's own cap, which the baseline gets too. */
 const WEBHOOK_CAP = 8;

@@ -1,4 +1,5 @@
 import { eventually } from '../test/support/eventually.ts';
+import type { Worker } from '../test/support/worker.ts';
 import type { Bed } from './support/bed.ts';
 import { createClient } from './support/client.ts';
 import type { Load } from './support/load-program.ts';
@@ -6,7 +7,6 @@ import type { Row } from './support/report.ts';
 import { interleave } from './support/rounds.ts';
 import { makeDataDir, postgresEnv, type Server, startServer } from './support/server.ts';
 import { describeCost, type Parts, startUsageMeter, type Used } from './support/usage.ts';
-import type { Worker } from './support/worker.ts';
 
 const CONCURRENCY = 8;
 const SECONDS = 3;

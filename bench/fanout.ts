@@ -1,3 +1,4 @@
+import type { Worker } from '../test/support/worker.ts';
 import type { Broadcast } from './baselines/broadcast.ts';
 import type { EventBroadcast } from './baselines/event-broadcast.ts';
 import type { Bed } from './support/bed.ts';
@@ -6,10 +7,9 @@ import type { Row } from './support/report.ts';
 import { interleave } from './support/rounds.ts';
 import { startCluster } from './support/server.ts';
 import { median } from './support/statistics.ts';
-import { emitStockChanges } from './support/store.ts';
+import { openEmitter } from './support/store.ts';
 import { describeCost, startUsageMeter, type Used } from './support/usage.ts';
 import { type Audience, untilAllHear, type WaveKind } from './support/waves.ts';
-import type { Worker } from './support/worker.ts';
 
 const CLIENTS = 1_000;
 const SINGLE = { name: 'one event', events: 1, waves: 20 };
@@ -90,8 +90,8 @@ async function openSubject(bed: Bed, transport: Transport): Promise<Audience> {
   const crowd = bed.startWorker<Crowd>(new URL('support/crowd-program.ts', import.meta.url));
   const url = transport === 'sse' ? api.url : api.wsUrl;
   await crowd.call('open', { url, key: api.key, sockets: CLIENTS, transport });
-  const send = (events: number) => emitStockChanges(databaseUrl, events);
-  const audience = { crowd, sockets: CLIENTS, senderPid: api.pid, send };
+  const { emit } = bed.own(await openEmitter(databaseUrl));
+  const audience = { crowd, sockets: CLIENTS, senderPid: api.pid, send: emit };
   await untilAllHear(audience);
   return audience;
 }

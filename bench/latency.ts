@@ -1,3 +1,4 @@
+import type { Worker } from '../test/support/worker.ts';
 import type { CommitPublish } from './baselines/commit-publish.ts';
 import type { Bed } from './support/bed.ts';
 import { createClient } from './support/client.ts';
@@ -11,7 +12,6 @@ import { percentile } from './support/statistics.ts';
 import { createWebhook, insertProducts } from './support/store.ts';
 import { describeCost, startUsageMeter, type Usage } from './support/usage.ts';
 import type { Watch } from './support/watch-program.ts';
-import type { Worker } from './support/worker.ts';
 
 const PER_SECOND = 200;
 const SECONDS = 5;

@@ -1,4 +1,5 @@
 import { eventually } from '../test/support/eventually.ts';
+import type { Worker } from '../test/support/worker.ts';
 import type { Bed } from './support/bed.ts';
 import { readCommitTimes } from './support/commits.ts';
 import type { Flood, FloodLoad } from './support/flood-program.ts';
@@ -9,7 +10,6 @@ import { interleave } from './support/rounds.ts';
 import { type Cluster, startCluster } from './support/server.ts';
 import { median, percentile } from './support/statistics.ts';
 import { settleLog } from './support/store.ts';
-import type { Worker } from './support/worker.ts';
 
 interface Scene {
   readonly name: string;

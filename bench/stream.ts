@@ -1,3 +1,4 @@
+import type { Worker } from '../test/support/worker.ts';
 import type { CommitPublish } from './baselines/commit-publish.ts';
 import type { Bed } from './support/bed.ts';
 import type { ChangeLoad } from './support/change-program.ts';
@@ -8,7 +9,6 @@ import { type Cluster, startCluster } from './support/server.ts';
 import { percentile } from './support/statistics.ts';
 import { insertProducts } from './support/store.ts';
 import type { Watch } from './support/watch-program.ts';
-import type { Worker } from './support/worker.ts';
 
 const PER_SECOND = 200;
 const SECONDS = 5;

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { type WebSocket, WebSocketServer } from 'ws';
 import '../support/collect-garbage.ts';
-import { serveMethods } from '../support/worker.ts';
+import { serveMethods } from '../../test/support/worker.ts';
 
 /** A bare `ws` server that sends the same frame to all of its sockets, as the package's own example does. */
 export function createBroadcast() {

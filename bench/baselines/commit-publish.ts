@@ -1,7 +1,7 @@
 import { Redis } from 'ioredis';
 import pg from 'pg';
+import { serveMethods } from '../../test/support/worker.ts';
 import { steadily } from '../support/pace.ts';
-import { serveMethods } from '../support/worker.ts';
 
 export interface CommitPublishLoad {
   readonly perSecond: number;

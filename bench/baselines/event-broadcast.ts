@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { createServer, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { serveMethods } from '../support/worker.ts';
+import { serveMethods } from '../../test/support/worker.ts';
 
 /** A bare HTTP server that writes the same server-sent event to all of its responses. */
 export function createEventBroadcast() {

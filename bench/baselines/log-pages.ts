@@ -1,7 +1,7 @@
 import pg from 'pg';
+import { serveMethods } from '../../test/support/worker.ts';
 import { digestEvents } from '../support/event-digest.ts';
 import type { Reading } from '../support/resume-program.ts';
-import { serveMethods } from '../support/worker.ts';
 
 /** Pages of 100 gave 12,000 events a second, of 500 and of 1,000 47,000 (2 cores, shared, 2026-11-22). */
 const PAGE = 500;

@@ -1,9 +1,9 @@
 import pg from 'pg';
 import { newId } from '../../src/runtime/id.ts';
+import { serveMethods } from '../../test/support/worker.ts';
 import type { ClosedLoad } from '../support/load-program.ts';
 import { repeatedly, type Throughput } from '../support/pace.ts';
 import { productsOf } from '../support/store.ts';
-import { serveMethods } from '../support/worker.ts';
 
 const ACCOUNT = 'acc_default';
 

@@ -1,6 +1,6 @@
 import { createHmac } from 'node:crypto';
 import { Agent, request } from 'undici';
-import { serveMethods } from '../support/worker.ts';
+import { serveMethods } from '../../test/support/worker.ts';
 
 export interface SignedPosts {
   readonly url: string;

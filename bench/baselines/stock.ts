@@ -6,7 +6,7 @@ import type { ConnectionInitMessage, ServerOptions } from 'graphql-ws';
 import { type Extra, useServer } from 'graphql-ws/use/ws';
 import { createPubSub, createSchema, createYoga } from 'graphql-yoga';
 import { WebSocketServer } from 'ws';
-import { serveMethods } from '../support/worker.ts';
+import { serveMethods } from '../../test/support/worker.ts';
 
 /** The fields that the crowd selects. */
 export interface StockEvent {

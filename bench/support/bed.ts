@@ -5,8 +5,8 @@ import { urlOfDatabase, withClient } from '../../test/support/postgres-client.ts
 import { type PostgresServer, startPostgres } from '../../test/support/postgres-server.ts';
 import { type RedisServer, startRedis } from '../../test/support/redis-server.ts';
 import { openScratch, processesIn } from '../../test/support/scratch.ts';
+import { type Methods, startWorker, type Worker } from '../../test/support/worker.ts';
 import type { Parts } from './usage.ts';
-import { type Methods, startWorker, type Worker } from './worker.ts';
 
 /** What benches run on: a Postgres and a Redis of their own, and processes that all end with it. */
 export interface Bed {

@@ -1,8 +1,8 @@
 import { adjustStock, lockProducts, moveStock } from '../../schema/product/stock.ts';
+import { serveMethods } from '../../test/support/worker.ts';
 import type { SteadyLoad } from './load-program.ts';
 import { type OpenEngine, openEngine } from './open-engine.ts';
 import { steadily } from './pace.ts';
-import { serveMethods } from './worker.ts';
 
 const AUTHOR = { accountId: 'acc_default', actor: 'key_bench', requestId: 'req_bench', causedBy: null };
 

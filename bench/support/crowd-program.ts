@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
+import { serveMethods } from '../../test/support/worker.ts';
 import {
   clientFrame,
   createEventReader,
@@ -8,7 +9,6 @@ import {
   pongFrame,
   upgradeRequest,
 } from './frames.ts';
-import { serveMethods } from './worker.ts';
 
 export interface CrowdOptions {
   /** `ws://…`, or `http://…` for server-sent events. */
@@ -31,7 +31,6 @@ export interface Wave {
 const QUERY = `subscription { events(filter: { types: [STOCK_CHANGED] }) {
   id position cursor name occurredAt subjectId subjectVersion ... on StockChanged { sku stock }
 } }`;
-const POSITION = Buffer.from('"position":"');
 const AT_ONCE = 50;
 
 /** Many sockets, each with one subscription, that count frames and check that no position is missing or repeated. */
@@ -58,7 +57,7 @@ export function createCrowd() {
 
   async function openOne(number: number, { url, key, documents, transport }: CrowdOptions): Promise<void> {
     const target = new URL(url);
-    const socket = connect({ host: target.hostname, port: Number(target.port), noDelay: true });
+    const socket = openSocket(target);
     socket.on('error', () => {}); // 'close' follows
     socket.on('close', () => {
       fault ??= `socket ${number} was closed`;
@@ -70,30 +69,30 @@ export function createCrowd() {
     else await openWebSocket(socket, number, { target, key, query });
   }
 
-  async function openWebSocket(socket: Socket, number: number, { target, key, query }: Asked): Promise<void> {
+  async function openWebSocket(socket: ReadingSocket, number: number, { target, key, query }: Asked): Promise<void> {
     socket.write(upgradeRequest(target));
     await readHead(socket, 'HTTP/1.1 101');
     const acknowledged = Promise.withResolvers<void>();
     const reader = createFrameReader({
       text(payload) {
-        if (payload.includes('"next"')) receive(number, payload);
+        if (findNext(payload) >= 0) receive(number, payload);
         else if (payload.includes('connection_ack')) acknowledged.resolve();
         else fault ??= `expected a frame with an event, found ${payload}`;
       },
       ping: (payload) => void socket.write(pongFrame(payload)),
     });
-    socket.on('data', (chunk) => reader.read(chunk));
+    socket.onChunk = reader.read;
     socket.write(clientFrame(JSON.stringify({ type: 'connection_init', payload: { Authorization: `Bearer ${key}` } })));
     await acknowledged.promise;
     const id = `socket-${String(number).padStart(5, '0')}`;
     socket.write(clientFrame(JSON.stringify({ id, type: 'subscribe', payload: { query } })));
   }
 
-  async function openEvents(socket: Socket, number: number, { target, key, query }: Asked): Promise<void> {
+  async function openEvents(socket: ReadingSocket, number: number, { target, key, query }: Asked): Promise<void> {
     socket.write(eventsRequest(target, key, JSON.stringify({ query })));
     await readHead(socket, 'HTTP/1.1 200');
     const reader = createEventReader((event) => receive(number, event));
-    socket.on('data', (chunk) => reader.read(chunk));
+    socket.onChunk = reader.read;
   }
 
   return {
@@ -133,19 +132,55 @@ interface Asked {
   readonly query: string;
 }
 
-async function readHead(socket: Socket, status: string): Promise<void> {
-  const [chunk] = await once(socket, 'data');
-  const text = String(chunk);
+/** A socket whose chunks go to a function, from one piece of memory for all: streams would cost more than the reading. */
+type ReadingSocket = Socket & { onChunk: (chunk: Buffer) => void };
+
+const RECEIVED = Buffer.alloc(64 * 1024);
+
+function openSocket(target: URL): ReadingSocket {
+  const callback = (length: number) => {
+    socket.onChunk(RECEIVED.subarray(0, length));
+    return true;
+  };
+  const onread = { buffer: RECEIVED, callback };
+  const options = { host: target.hostname, port: Number(target.port), noDelay: true, onread };
+  const socket: ReadingSocket = Object.assign(connect(options), { onChunk: () => {} });
+  return socket;
+}
+
+async function readHead(socket: ReadingSocket, status: string): Promise<void> {
+  const text = await new Promise<string>((resolve) => {
+    socket.onChunk = (chunk) => resolve(String(chunk));
+  });
   if (!text.startsWith(status) || !text.endsWith('\r\n\r\n')) throw new Error(`expected ${status}, found ${text}`);
 }
 
+const findNext = createFinder('"next"');
+const POSITION = '"position":"';
+const findPosition = createFinder(POSITION);
+
 /** By hand: parsing 100,000 frames a second as JSON would measure this program. */
 function readPosition(payload: Buffer): number {
-  let at = payload.indexOf(POSITION) + POSITION.length;
+  let at = findPosition(payload) + POSITION.length;
   let position = 0;
   for (let digit = (payload[at] ?? 0) - 0x30; digit >= 0 && digit <= 9; digit = (payload[++at] ?? 0) - 0x30)
     position = position * 10 + digit;
   return position;
+}
+
+/** Finds a text in one payload after another: mostly it stands where it stood last. @returns its index, -1 if there is none */
+function createFinder(text: string): (payload: Buffer) => number {
+  const sought = Buffer.from(text);
+  let last = 0;
+  return (payload) => {
+    for (let at = 0; at < sought.length; at++) {
+      if (payload[last + at] === sought[at]) continue;
+      const found = payload.indexOf(sought);
+      if (found >= 0) last = found;
+      return found;
+    }
+    return last;
+  };
 }
 
 if (import.meta.main) serveMethods(createCrowd());

@@ -3,10 +3,10 @@ import type { Tables } from '../../schema/tables.ts';
 import { connectPostgres } from '../../src/database/connect.ts';
 import { createTransact, type Transact } from '../../src/outbox/transact.ts';
 import { newId } from '../../src/runtime/id.ts';
+import { serveMethods } from '../../test/support/worker.ts';
 import type { ClosedLoad } from './load-program.ts';
 import { repeatedly, type Throughput } from './pace.ts';
 import { productsOf } from './store.ts';
-import { serveMethods } from './worker.ts';
 
 const AUTHOR = { accountId: 'acc_default', actor: 'key_bench', requestId: 'req_bench', causedBy: null };
 /** Those of the account guard that an order touches. */

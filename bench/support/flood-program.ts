@@ -1,7 +1,7 @@
 import pg from 'pg';
+import { serveMethods } from '../../test/support/worker.ts';
 import { type OpenEngine, openEngine } from './open-engine.ts';
 import { steadily } from './pace.ts';
-import { serveMethods } from './worker.ts';
 
 export interface Flood {
   readonly perSecond: number;

@@ -53,7 +53,7 @@ function maskedFrame(kind: number, payload: Buffer): Buffer {
 
 /** Cuts a server's bytes into frames; others than texts and pings are passed over. */
 export interface FrameReader {
-  /** Calls back for each frame that the chunk completes, with a view of its payload that holds only during the call. */
+  /** Calls back for each frame that the chunk completes, with a view of its payload; both hold only during the call. */
   read(chunk: Buffer): void;
 }
 
@@ -62,9 +62,14 @@ export interface FrameListener {
   ping(payload: Buffer): void;
 }
 
+/** A copy: the chunk's memory is used again. */
+const keepRest = (bytes: Buffer, at: number): Buffer =>
+  at === bytes.length ? NOTHING : Buffer.from(bytes.subarray(at));
+const NOTHING = Buffer.alloc(0);
+
 /** Cheaper than a whole WebSocket client: the crowd must not take longer to read than the server to write. */
 export function createFrameReader(listener: FrameListener): FrameReader {
-  let rest: Buffer = Buffer.alloc(0);
+  let rest: Buffer = NOTHING;
   return {
     read(chunk) {
       const bytes = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
@@ -75,7 +80,7 @@ export function createFrameReader(listener: FrameListener): FrameReader {
         if (kind === PING) listener.ping(bytes.subarray(frame.start, frame.end));
         at = frame.end;
       }
-      rest = bytes.subarray(at);
+      rest = keepRest(bytes, at);
     },
   };
 }
@@ -100,7 +105,7 @@ const EVENT_END = Buffer.from('\n\n');
  * as long as each chunk holds whole events.
  */
 export function createEventReader(receive: (event: Buffer) => void): FrameReader {
-  let rest: Buffer = Buffer.alloc(0);
+  let rest: Buffer = NOTHING;
   return {
     read(chunk) {
       const bytes = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
@@ -112,7 +117,7 @@ export function createEventReader(receive: (event: Buffer) => void): FrameReader
         at = end + EVENT_END.length;
         receive(bytes.subarray(start, at));
       }
-      rest = bytes.subarray(at);
+      rest = keepRest(bytes, at);
     },
   };
 }

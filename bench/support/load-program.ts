@@ -1,7 +1,7 @@
+import { serveMethods } from '../../test/support/worker.ts';
 import { type Client, createClient, type Target } from './client.ts';
 import { repeatedly, steadily, type Throughput } from './pace.ts';
 import { createProducts, ORDER_PLACE, productsOf, STOCK_ADJUST } from './store.ts';
-import { serveMethods } from './worker.ts';
 
 export interface SteadyLoad {
   readonly productIds: readonly string[];

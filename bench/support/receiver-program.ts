@@ -3,9 +3,9 @@ import { createServer, type IncomingHttpHeaders, type IncomingMessage } from 'no
 import type { AddressInfo } from 'node:net';
 import { buffer } from 'node:stream/consumers';
 import { verifyWebhook } from '../../src/receiver/verify.ts';
+import { serveMethods } from '../../test/support/worker.ts';
 import { setWallClock } from './wall-clock.ts';
 import type { Arrival } from './watch-program.ts';
-import { serveMethods } from './worker.ts';
 
 export interface Expectation {
   /** Callbacks; more than these are a fault. */

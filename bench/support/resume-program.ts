@@ -1,8 +1,8 @@
 import { once } from 'node:events';
 import { WebSocket } from 'ws';
+import { serveMethods } from '../../test/support/worker.ts';
 import type { Target } from './client.ts';
 import { digestEvents } from './event-digest.ts';
-import { serveMethods } from './worker.ts';
 
 /** What one reader of the log has seen. */
 export interface Reading {

@@ -1,3 +1,4 @@
+import pg from 'pg';
 import { eventually } from '../../test/support/eventually.ts';
 import { withClient } from '../../test/support/postgres-client.ts';
 import type { Client } from './client.ts';
@@ -69,15 +70,30 @@ export function productsOf(order: number, ids: readonly string[]): string[] {
   return Array.from({ length: LINES }, (_, line) => ids[(order * LINES + line) % ids.length] ?? '');
 }
 
-/** Has the database emit changes of stock in one transaction, as another program would. */
+/** Another program, with a connection of its own: to open one for each transaction would cost both cores milliseconds. */
+export interface Emitter {
+  /** Has the database emit changes of stock in one transaction. */
+  emit(count: number): Promise<void>;
+  stop(): Promise<void>;
+}
+
+export async function openEmitter(databaseUrl: string): Promise<Emitter> {
+  const client = new pg.Client({ connectionString: databaseUrl });
+  await client.connect();
+  return { emit: (count) => emitBy(client, count), stop: () => client.end() };
+}
+
+/** Has the database emit changes of stock in one transaction, over a connection that is opened for it. */
 export async function emitStockChanges(databaseUrl: string, count: number): Promise<void> {
-  await withClient(databaseUrl, (client) =>
-    client.query(
-      `select fanfare.emit('acc_default', 'stock.changed', 'prod_bench' || n,
-         jsonb_build_object('sku', 'SKU-' || n, 'stock', 1000 + n, 'by', 1, 'reason', 'ADJUSTED', 'orderId', null), array['stock'])
-       from generate_series(1, $1) n`,
-      [count],
-    ),
+  await withClient(databaseUrl, (client) => emitBy(client, count));
+}
+
+async function emitBy(client: pg.Client, count: number): Promise<void> {
+  await client.query(
+    `select fanfare.emit('acc_default', 'stock.changed', 'prod_bench' || n,
+       jsonb_build_object('sku', 'SKU-' || n, 'stock', 1000 + n, 'by', 1, 'reason', 'ADJUSTED', 'orderId', null), array['stock'])
+     from generate_series(1, $1) n`,
+    [count],
   );
 }
 

@@ -1,8 +1,8 @@
 import { once } from 'node:events';
 import { WebSocket } from 'ws';
+import { serveMethods } from '../../test/support/worker.ts';
 import type { Target } from './client.ts';
 import { setWallClock } from './wall-clock.ts';
-import { serveMethods } from './worker.ts';
 
 /** A frame's event and when the frame came, in ms of the day's clock. */
 export interface Arrival {

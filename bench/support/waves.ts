@@ -1,9 +1,9 @@
 import { eventually } from '../../test/support/eventually.ts';
+import type { Worker } from '../../test/support/worker.ts';
 import type { Crowd } from './crowd-program.ts';
 import { median } from './statistics.ts';
 import { startUsageMeter, type Used } from './usage.ts';
 import { setWallClock, type WallClock } from './wall-clock.ts';
-import type { Worker } from './worker.ts';
 
 /** One side of a fan-out: who listens, who sends, and what makes it send. */
 export interface Audience {

@@ -1,4 +1,4 @@
-import { serveMethods } from '../../../bench/support/worker.ts';
+import { serveMethods } from '../worker.ts';
 import { openReader, type Place, type Reader, type ReaderPlan } from './reader.ts';
 
 /** Readers in a process of their own. */

@@ -1,6 +1,6 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import { inject } from 'vitest';
-import { startWorker, type Worker } from '../../../bench/support/worker.ts';
+import { startWorker, type Worker } from '../worker.ts';
 import type { CrowdProgram } from './crowd-program.ts';
 import type { Place, Progress, ReaderPlan } from './reader.ts';
 import type { Record } from './record.ts';

@@ -18,7 +18,7 @@ export interface Worker<M extends Methods> {
 }
 
 export interface WorkerOptions {
-  /** The working directory; a folder of the bed, so that the process can't outlive it. */
+  /** The working directory; a folder of the servers, so that the process can't outlive it. */
   readonly cwd: string;
   readonly execArgv: readonly string[];
 }

@@ -1,15 +1,16 @@
 import type { Duplex } from 'node:stream';
-import { CloseCode, type WebSocket as GraphqlSocket } from 'graphql-ws';
+import type { GraphQLError } from 'graphql';
+import { CloseCode, type WebSocket as GraphqlSocket, MessageType } from 'graphql-ws';
 import { WebSocket } from 'ws';
 import type { Principal } from '../identity/principal.ts';
-import type { Frame, Sink } from '../live/stream.ts';
 import { toByteString } from '../runtime/byte-string.ts';
 import type { Observe } from '../runtime/observe.ts';
 import type { Departing } from './drain.ts';
 import { textFrameHeader } from './frame.ts';
 import { isTooDeep } from './request.ts';
 import { type Outlet, SendQueue, type Turn } from './send-queue.ts';
-import type { Attachment, Ending } from './silent-iterator.ts';
+import type { Session } from './session.ts';
+import { SocketStream, type StreamHome } from './socket-stream.ts';
 
 /** Messages a second, and how many may come at once. */
 const MESSAGE_RATE = 50;
@@ -26,18 +27,22 @@ export interface ConnectionOptions {
   readonly socket: ClientSocket;
   /** The socket that the upgrade handler got. */
   readonly raw: Duplex;
-  /** Shared by all connections of a server. */
+  readonly side: ServerSide;
+}
+
+/** What all connections of a server share. */
+export interface ServerSide {
   readonly turn: Turn;
   readonly observe: Observe;
+  /** Hears each message before graphql-ws does; true if it was meant for nobody else. */
+  readonly hearFirst: (connection: Connection, message: object) => boolean;
+  /** What a client is told of anything that was thrown. */
+  readonly report: (error: unknown) => readonly GraphQLError[];
   /** Called once, when the socket is closed and holds nothing any more. */
   readonly onClose: (connection: Connection, code: number, reason: string) => void;
 }
 
-/** Where the results of one subscription go, and what is released when it is over. */
-export interface SocketStream extends Sink, Attachment {
-  /** Takes it from where its results come from; set it once it is attached. */
-  detach: (() => void) | undefined;
-}
+const NONE: readonly SocketStream[] = [];
 
 /** A socket without listeners: they would be five closures for each. What it has to tell it tells its connection. */
 export class ClientSocket extends WebSocket {
@@ -57,31 +62,32 @@ export class ClientSocket extends WebSocket {
  * Messages are framed here and written past `ws`, which sends pings, pongs and the close: each write is of whole frames, so
  * that none gets into another. That holds as long as no extension is negotiated.
  */
-export class Connection implements GraphqlSocket, Outlet, Departing {
+export class Connection implements GraphqlSocket, Outlet, Departing, StreamHome {
   /** Whose it is, once it has been acknowledged; kept up with the key's scopes. */
   principal: Principal | undefined;
+  /** Set as soon as graphql-ws knows of it. */
+  session: Session | undefined;
   /** Whether `connection_init` has come. */
   isInitialized = false;
   /** Queries and mutations under way: their answers are not on the way yet. */
   calls = 0;
   readonly #socket: ClientSocket;
   readonly #raw: Duplex;
-  readonly #observe: Observe;
-  readonly #onClose: ConnectionOptions['onClose'];
+  readonly queue: SendQueue;
+  readonly #side: ServerSide;
   #onMessage: ((message: string) => Promise<void>) | undefined;
-  readonly #queue: SendQueue;
-  readonly #streams = new Set<StreamOfSocket>();
+  /** Copied for each change: most sockets have one or two, and a list that can grow takes as much memory as a dozen. */
+  #streams = NONE;
   #isAlive = true;
   #isClosing = false;
   #allowance = MESSAGE_BURST * MESSAGE_PRICE;
   #refilledAt = Math.floor(performance.now());
 
-  constructor({ socket, raw, turn, observe, onClose }: ConnectionOptions) {
-    this.#observe = observe;
-    this.#onClose = onClose;
+  constructor({ socket, raw, side }: ConnectionOptions) {
+    this.#side = side;
     this.#socket = socket;
     this.#raw = raw;
-    this.#queue = new SendQueue(this, turn);
+    this.queue = new SendQueue(this, side.turn);
     socket.connection = this;
   }
 
@@ -92,18 +98,44 @@ export class Connection implements GraphqlSocket, Outlet, Departing {
   /** Sends a message of the protocol, behind all that was sent before. */
   send(message: string): void {
     const bytes = toByteString(message);
-    this.#queue.push(textFrameHeader(bytes.length) + bytes);
+    this.queue.push(textFrameHeader(bytes.length) + bytes);
   }
 
   onMessage(receive: (text: string) => Promise<void>): void {
     this.#onMessage = receive;
   }
 
-  /** Where the results of a subscription go: `ending` tells graphql-ws that it is over. */
-  openStream(id: string, ending: Ending): SocketStream {
-    const stream = new StreamOfSocket({ id, ending, queue: this.#queue, siblings: this.#streams });
-    this.#streams.add(stream);
+  /** Tells what is wrong with an operation; it is over with that. */
+  sendErrors(id: string, errors: readonly GraphQLError[]): void {
+    this.send(JSON.stringify({ id, type: MessageType.Error, payload: errors }));
+  }
+
+  get streams(): number {
+    return this.#streams.length;
+  }
+
+  hasStream(id: string): boolean {
+    return this.#streams.some((stream) => stream.id === id);
+  }
+
+  /** Where the results of a subscription go; its id must be free. */
+  openStream(id: string): SocketStream {
+    const stream = new SocketStream(id, this);
+    this.#streams = [...this.#streams, stream];
     return stream;
+  }
+
+  /** The client wants no more of it; false if there is none of this id. */
+  leaveStream(id: string): boolean {
+    const stream = this.#streams.find((each) => each.id === id);
+    if (stream !== undefined) this.#drop(stream);
+    return stream !== undefined;
+  }
+
+  endStream(stream: SocketStream, error?: unknown): void {
+    this.#drop(stream);
+    if (error === undefined) this.send(JSON.stringify({ id: stream.id, type: MessageType.Complete }));
+    else this.sendErrors(stream.id, this.#side.report(error));
   }
 
   /** Ends a socket that did not answer the last ping, pings the others. */
@@ -117,12 +149,10 @@ export class Connection implements GraphqlSocket, Outlet, Departing {
   close(code = 1000, reason = ''): void {
     if (this.#isClosing) return;
     this.#isClosing = true;
-    if (code === SLOW_OR_FLOODING) this.#queue.close();
-    else this.#queue.finish();
+    if (code === SLOW_OR_FLOODING) this.queue.close();
+    else this.queue.finish();
     this.#socket.close(code, reason);
-    // behind the closed queue: a "complete" would tell the client that there is nothing to come back for
-    for (const stream of this.#streams) stream.end();
-    this.#streams.clear();
+    this.#leaveAll();
   }
 
   /** Whether an answer is still to come. */
@@ -174,9 +204,20 @@ export class Connection implements GraphqlSocket, Outlet, Departing {
   }
 
   #end(code: number, reason: string): void {
-    this.#queue.close();
-    this.#streams.clear();
-    this.#onClose(this, code, reason);
+    this.queue.close();
+    this.#leaveAll();
+    this.#side.onClose(this, code, reason);
+  }
+
+  #drop(stream: SocketStream): void {
+    this.#streams = this.#streams.length === 1 ? NONE : this.#streams.filter((each) => each !== stream);
+    stream.leave();
+  }
+
+  /** Without a "complete", which would tell the client that there is nothing to come back for. */
+  #leaveAll(): void {
+    for (const stream of this.#streams) stream.leave();
+    this.#streams = NONE;
   }
 
   /** graphql-ws gets messages parsed: while an operation runs it keeps what it was given, and the text is the larger part. */
@@ -186,12 +227,18 @@ export class Connection implements GraphqlSocket, Outlet, Departing {
     if (isBinary || !this.#spend()) return;
     const message = parseMessage(String(data));
     if (message === undefined) this.close(CloseCode.BadRequest, 'Invalid message received');
+    else if (!this.#side.hearFirst(this, message)) this.#handOn(message);
+  }
+
+  #handOn(message: object): void {
+    // graphql-ws's own parseMessage takes an object as it is, and checks it; its adapter's type knows only of texts
+    const whole = message as unknown as string;
     // a failure here is ours, the database's or the bus's: the client may come back
-    else this.#onMessage?.(message).catch((error: unknown) => this.#giveUp(error));
+    this.#onMessage?.(whole).catch((error: unknown) => this.#giveUp(error));
   }
 
   #giveUp(error: unknown): void {
-    this.#observe({ name: 'socket.failed', level: 'error', error });
+    this.#side.observe({ name: 'socket.failed', level: 'error', error });
     this.close(TRY_AGAIN_LATER, 'Try again later');
   }
 
@@ -208,57 +255,12 @@ export class Connection implements GraphqlSocket, Outlet, Departing {
 }
 
 /** Undefined for what is no JSON object, or nested too deep. */
-function parseMessage(text: string): string | undefined {
+function parseMessage(text: string): object | undefined {
   if (isTooDeep(text)) return undefined;
   try {
     const message: unknown = JSON.parse(text);
-    // graphql-ws's own parseMessage takes an object as it is, and checks it; its adapter's type knows only of texts
-    return typeof message === 'object' ? (message as unknown as string) : undefined;
+    return typeof message === 'object' && message !== null ? message : undefined;
   } catch {
     return undefined;
-  }
-}
-
-interface StreamOptions {
-  readonly id: string;
-  readonly ending: Ending;
-  readonly queue: SendQueue;
-  /** It takes itself out of them. */
-  readonly siblings: Set<StreamOfSocket>;
-}
-
-/** A class, so that a socket holds one object for it and no closures. */
-class StreamOfSocket implements SocketStream {
-  detach: (() => void) | undefined;
-  readonly #prefix: string;
-  readonly #ending: Ending;
-  readonly #queue: SendQueue;
-  readonly #siblings: Set<StreamOfSocket>;
-
-  constructor({ id, ending, queue, siblings }: StreamOptions) {
-    this.#prefix = toByteString(`{"id":${JSON.stringify(id)},"type":"next","payload":`);
-    this.#ending = ending;
-    this.#queue = queue;
-    this.#siblings = siblings;
-  }
-
-  next({ bytes }: Frame): void {
-    if (!this.#siblings.has(this)) return;
-    const header = textFrameHeader(this.#prefix.length + bytes.length + 1);
-    this.#queue.push(`${header}${this.#prefix}${bytes}}`);
-  }
-
-  ready(): Promise<void> {
-    return this.#queue.ready();
-  }
-
-  end(error?: Error): void {
-    this.#siblings.delete(this);
-    this.#ending.end(error);
-  }
-
-  release(): void {
-    this.#siblings.delete(this);
-    this.detach?.();
   }
 }

@@ -12,6 +12,11 @@ export type CredentialsAnswer =
   | { readonly expiresAt: string | null }
   | { readonly error: { readonly code: string; readonly message: string } };
 
+/** graphql-ws's operations that are under way, by their ids: queries and mutations. */
+export interface Calls {
+  readonly subscriptions: Readonly<Record<string, unknown>>;
+}
+
 /** What came of `connection_init`. */
 export type Opening = 'refused' | 'full' | Principal;
 
@@ -21,6 +26,8 @@ export type Opening = 'refused' | 'full' | Principal;
  */
 export class Session implements StreamOwner {
   readonly connection: Connection;
+  /** Known once `connection_init` has come. */
+  calls: Calls | undefined;
   readonly #gateway: Gateway;
   /** Whose place it holds. */
   #holder: string | undefined;
@@ -36,6 +43,16 @@ export class Session implements StreamOwner {
 
   get principalId(): string {
     return this.connection.principal?.id ?? '';
+  }
+
+  /** Whether a query or mutation of this id is under way. */
+  runs(id: string): boolean {
+    return this.calls !== undefined && id in this.calls.subscriptions;
+  }
+
+  /** How many operations it holds, of any kind. */
+  get operations(): number {
+    return this.connection.streams + Object.keys(this.calls?.subscriptions ?? {}).length;
   }
 
   /** Whose it is now. @throws EngineError UNAUTHENTICATED while it is anonymous */

@@ -3,10 +3,12 @@ import type { Duplex } from 'node:stream';
 import { CloseCode, handleProtocols } from 'graphql-ws';
 import { WebSocketServer } from 'ws';
 import type { Principal } from '../identity/principal.ts';
-import { ClientSocket, Connection } from './connection.ts';
+import { newId } from '../runtime/id.ts';
+import { ClientSocket, Connection, type ServerSide } from './connection.ts';
 import type { Gateway } from './gateway.ts';
 import { createProtocol } from './protocol.ts';
 import { Turn } from './send-queue.ts';
+import { hearOfSubscriptions } from './subscriptions.ts';
 
 /** The largest message from a client, in bytes: a larger one closes with 1009. */
 export const MAX_MESSAGE_BYTES = 100 * 1024;
@@ -31,15 +33,21 @@ export interface WebSockets {
 }
 
 /**
- * `graphql-transport-ws` by graphql-ws's own protocol machine. Only `next` messages of subscriptions pass it by: the
- * live room serializes a result once, and each socket adds its operation's id.
+ * `graphql-transport-ws` by graphql-ws's own protocol machine. Only subscriptions pass it by: the live room serializes a
+ * result once, and each socket adds its operation's id.
  * @see https://github.com/enisdenjo/graphql-ws/blob/master/PROTOCOL.md
  */
 export function createWebSockets(gateway: Gateway): WebSockets {
   const protocol = createProtocol(gateway);
   /** With what tells graphql-ws that a socket is closed. */
   const connections = new Map<Connection, Closed>();
-  const turn = new Turn();
+  const side: ServerSide = {
+    turn: new Turn(),
+    observe: gateway.observe,
+    hearFirst: ({ session }, message) => session !== undefined && hearOfSubscriptions(gateway, session, message),
+    report: (error) => gateway.report(error, newId('req')),
+    onClose,
+  };
   const server = new WebSocketServer({
     noServer: true,
     WebSocket: ClientSocket,
@@ -68,7 +76,7 @@ export function createWebSockets(gateway: Gateway): WebSockets {
   initCheck.unref();
 
   function open(socket: ClientSocket, raw: Duplex): void {
-    const connection = new Connection({ socket, raw, turn, observe: gateway.observe, onClose });
+    const connection = new Connection({ socket, raw, side });
     beginning.set(connection, performance.now());
     connections.set(connection, protocol.opened(connection, { connection }));
   }

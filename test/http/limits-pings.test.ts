@@ -11,10 +11,11 @@ let server: Server;
 const connections: Connection[] = [];
 beforeAll(async () => {
   const sockets = new WebSocketServer({ noServer: true, WebSocket: ClientSocket });
-  const turn = new Turn();
+  const ignore = () => {};
+  const side = { turn: new Turn(), observe: ignore, onClose: ignore, hearFirst: () => true, report: () => [] };
   server = createServer().on('upgrade', (request, raw, head) =>
     sockets.handleUpgrade(request, raw, head, (socket) => {
-      connections.push(new Connection({ socket, raw, turn, observe: () => {}, onClose: () => {} }));
+      connections.push(new Connection({ socket, raw, side }));
     }),
   );
   server.listen(0, '127.0.0.1');

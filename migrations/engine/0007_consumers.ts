@@ -131,7 +131,9 @@ const statements = [
       else
         v_to := least(v_to, v_from + p_scan);
         select count(*), max(w.position) into events, v_last from (
-          select g.position from fanfare.log g join fanfare.event e on e.seq = g.seq
+          select g.position from fanfare.log g
+          -- each event by its row of the log: by the index of subjects all events of a subject were read for each
+          cross join lateral (select o.* from fanfare.event o where o.seq = g.seq offset 0) e
           where g.account_id = p_account_id and g.position > v_from and g.position <= v_to
             and (v_consumer.types is null or e.name = any(v_consumer.types))
             and (v_consumer.subjects is null or e.subject_id = any(v_consumer.subjects))

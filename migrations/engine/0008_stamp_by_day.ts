@@ -156,17 +156,18 @@ const statements = [
 
       with candidate as (
         -- lateral: reads p_limit rows of each shard, where "shard = any(…)" would sort the whole backlog for each batch
-        select o.shard, o.seq, o.checked or o.seq = any(p_seen) or o.seq = any(p_invalid) as seen
+        select o.ctid as place, o.shard, o.seq, o.checked or o.seq = any(p_seen) or o.seq = any(p_invalid) as seen
         from unnest(v_held) as held (shard)
         cross join lateral (
-          select o.shard, o.seq, o.checked from fanfare.outbox o where o.shard = held.shard order by o.seq limit p_limit
+          select o.ctid, o.shard, o.seq, o.checked from fanfare.outbox o where o.shard = held.shard order by o.seq limit p_limit
         ) o
         order by o.seq limit p_limit
       ), cut as (
         select c.shard, min(c.seq) as seq from candidate c where not c.seen group by c.shard
       ), gone as (
         delete from fanfare.outbox o using candidate c
-        where o.shard = c.shard and o.seq = c.seq
+        -- by its place, which nobody changes: by its key, analyzed while it was empty, the whole outbox was read for each row
+        where o.ctid = c.place
           and not exists (select from cut where cut.shard = c.shard and cut.seq <= c.seq)
         returning o.shard, o.seq, coalesce(o.account_id, (fanfare.event_of(o.seq)).account_id) as account_id,
                   coalesce(o.occurred_at, (fanfare.event_of(o.seq)).occurred_at) as occurred_at

@@ -1,6 +1,6 @@
 import { EVENT_TYPE, NODE } from '../graphql/base-types.ts';
-import type { EventFilter } from '../outbox/filter.ts';
-import { type Consumer, filterOf, SCOPE } from './consumer.ts';
+import { type EventFilter, filterOf } from '../outbox/filter.ts';
+import { type Consumer, SCOPE } from './consumer.ts';
 import type { ConsumerBuilder } from './graphql.ts';
 import { createLeaseLoader, type LeaseRow } from './lease-loader.ts';
 import { createOldestLoader } from './oldest-loader.ts';

@@ -2,27 +2,15 @@ import type { Selectable } from 'kysely';
 import type { EngineTables } from '../database/tables.ts';
 import { EngineError } from '../errors.ts';
 import type { Registry } from '../graphql/registry.ts';
+import { requireEventTypes } from '../graphql/visible.ts';
 import { type Principal, requireScope } from '../identity/principal.ts';
-import { type EventFilter, isWithin } from '../outbox/filter.ts';
+import { type EventFilter, filterOf, isWithin } from '../outbox/filter.ts';
 
 /** Needed for whatever is done with consumers. */
 export const SCOPE = 'consumers:write';
 
 /** A consumer's row, with its position and the account's head as they were when it was read. */
 export type Consumer = Selectable<EngineTables['fanfare.consumer_state']>;
-
-/** A part of a filter's values. */
-export const FILTER_PARTS = ['types', 'subjects', 'related', 'changed'] as const;
-
-/** What the consumer was made for. */
-export function filterOf({ types, subjects, related, changed }: Consumer): EventFilter {
-  return {
-    ...(types === null ? {} : { types }),
-    ...(subjects === null ? {} : { subjects }),
-    ...(related === null ? {} : { related }),
-    ...(changed === null ? {} : { changed }),
-  };
-}
 
 /** Filters, all of which must hold, of the events that the consumer gives to whoever polls. */
 export function filtersOf(consumer: Consumer): readonly EventFilter[] {
@@ -42,20 +30,15 @@ export interface Wanted {
  */
 export function requireSight(registry: Registry, principal: Principal, { filter, narrowing }: Wanted): void {
   requireScope(principal, 'events:read');
-  for (const name of filter.types ?? registry.events.keys()) {
-    const scope = registry.events.get(name)?.scope;
-    if (scope === undefined || principal.scopes.has(scope)) continue;
-    throw new EngineError(
-      'FORBIDDEN',
-      filter.types === undefined
-        ? `a consumer of all types needs the scope "${scope}" of "${name}" too; give "filter.types", or use a key that has it`
-        : `events of type "${name}" need the scope "${scope}"`,
-    );
-  }
+  if (filter.types === undefined)
+    requireEventTypes(registry, principal, { types: [...registry.events.keys()] }, ALL_TYPES);
+  else requireEventTypes(registry, principal, filter);
   if (!isWithin(narrowing, principal.narrowing)) {
     throw new EngineError('FORBIDDEN', 'this consumer gives events that the key may not see');
   }
 }
+
+const ALL_TYPES = ', and without "filter.types" a consumer gives them too; name other types, or use a key that has it';
 
 /** What is said of a consumer that the account does not have. */
 export function noSuchConsumer(name: string): EngineError {

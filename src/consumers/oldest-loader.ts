@@ -1,7 +1,7 @@
 import DataLoader from 'dataloader';
 import type { EngineTables } from '../database/tables.ts';
 import type { EngineContext } from '../graphql/context.ts';
-import { readEvents } from '../outbox/read.ts';
+import { readTimesBehind } from '../outbox/read.ts';
 import type { Consumer } from './consumer.ts';
 
 type Context = EngineContext<EngineTables>;
@@ -22,26 +22,7 @@ export function createOldestLoader(): (context: Context, consumer: Consumer) => 
   };
 }
 
-async function readOldest(context: Context, positions: readonly number[]): Promise<(Date | null)[]> {
-  const { read, accountId } = context;
-  const rows = await read
-    .selectFrom('fanfare.log as l')
-    .innerJoin('fanfare.event as e', 'e.seq', 'l.seq')
-    .select(['l.position', 'e.occurred_at'])
-    .where('l.account_id', '=', accountId)
-    .where('e.account_id', '=', accountId) // the account guard asks for both
-    .where(
-      'l.position',
-      'in',
-      positions.map((position) => position + 1),
-    )
-    .execute();
-  const found = new Map(rows.map(({ position, occurred_at }) => [position - 1, occurred_at]));
-  return Promise.all(positions.map((position) => found.get(position) ?? readFirstLeft(context, position)));
-}
-
-/** Retention has dropped the next one: the first that is left. */
-async function readFirstLeft({ engine, accountId }: Context, position: number): Promise<Date | null> {
-  const [event] = await readEvents(engine.database.db, { accountId, filters: [], after: position, limit: 1 });
-  return event?.occurredAt ?? null;
+async function readOldest({ engine, accountId }: Context, positions: readonly number[]): Promise<(Date | null)[]> {
+  const times = await readTimesBehind(engine.database.db, accountId, positions);
+  return positions.map((position) => times.get(position) ?? null);
 }

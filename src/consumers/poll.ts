@@ -2,8 +2,9 @@ import type { EngineTables } from '../database/tables.ts';
 import { EngineError } from '../errors.ts';
 import type { EngineContext } from '../graphql/context.ts';
 import type { Principal } from '../identity/principal.ts';
+import { filterOf } from '../outbox/filter.ts';
 import { type EventRecord, readEarliest, readEvents } from '../outbox/read.ts';
-import { type Consumer, filterOf, filtersOf, noSuchConsumer, requireSight } from './consumer.ts';
+import { type Consumer, filtersOf, noSuchConsumer, requireSight } from './consumer.ts';
 import { fieldServices } from './field-services.ts';
 import { type Lease, leaseEvents } from './lease.ts';
 

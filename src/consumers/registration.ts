@@ -1,11 +1,11 @@
 import { sql } from 'kysely';
 import { EngineError } from '../errors.ts';
 import type { Principal } from '../identity/principal.ts';
-import { type EventFilter, filterKey } from '../outbox/filter.ts';
+import { type EventFilter, FILTER_PARTS, filterColumns, filterKey, filterOf } from '../outbox/filter.ts';
 import { readHead } from '../outbox/read.ts';
 import type { Tx } from '../outbox/transact.ts';
 import { newId } from '../runtime/id.ts';
-import { type Consumer, FILTER_PARTS, filterOf, noSuchConsumer } from './consumer.ts';
+import { type Consumer, noSuchConsumer } from './consumer.ts';
 
 /** Consumers of one account. */
 export const MAX_CONSUMERS = 1_000;
@@ -140,13 +140,4 @@ function requireSame(consumer: Consumer, { name, filter, creator }: NewConsumer)
 
 function show(values: readonly string[] | undefined): string {
   return values === undefined ? 'left out' : JSON.stringify(values).slice(0, 200);
-}
-
-function filterColumns(filter: EventFilter) {
-  return {
-    types: filter.types ? [...filter.types] : null,
-    subjects: filter.subjects ? [...filter.subjects] : null,
-    related: filter.related ? [...filter.related] : null,
-    changed: filter.changed ? [...filter.changed] : null,
-  };
 }

@@ -16,6 +16,37 @@ export interface EventFilter {
   readonly changed?: readonly string[];
 }
 
+/** The parts of a filter. */
+export const FILTER_PARTS = ['types', 'subjects', 'related', 'changed'] as const;
+
+/** A filter as rows keep it: null for a part that is absent. */
+export interface FilterColumns {
+  readonly types: string[] | null;
+  readonly subjects: string[] | null;
+  readonly related: string[] | null;
+  readonly changed: string[] | null;
+}
+
+/** The filter that a row keeps. */
+export function filterOf({ types, subjects, related, changed }: FilterColumns): EventFilter {
+  return {
+    ...(types === null ? {} : { types }),
+    ...(subjects === null ? {} : { subjects }),
+    ...(related === null ? {} : { related }),
+    ...(changed === null ? {} : { changed }),
+  };
+}
+
+/** What a row keeps of a filter. */
+export function filterColumns({ types, subjects, related, changed }: EventFilter): FilterColumns {
+  return {
+    types: types ? [...types] : null,
+    subjects: subjects ? [...subjects] : null,
+    related: related ? [...related] : null,
+    changed: changed ? [...changed] : null,
+  };
+}
+
 /** What a filter looks at. */
 export interface FilteredEvent {
   readonly name: string;
@@ -81,6 +112,11 @@ export function filterKey(filters: readonly EventFilter[]): string {
     [types, subjects, related, changed].map((values) => (values ? [...new Set(values)].sort() : null)),
   );
   return JSON.stringify(parts);
+}
+
+/** Whether every event passes. */
+export function isEmpty(filter: EventFilter): boolean {
+  return FILTER_PARTS.every((part) => filter[part] === undefined);
 }
 
 /** Whether all that passes the filters `inner` surely passes `outer`: each of the outer ones is one of the inner. */

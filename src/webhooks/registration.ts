@@ -2,6 +2,7 @@ import { type Kysely, sql, type Updateable } from 'kysely';
 import type { EngineTables } from '../database/tables.ts';
 import { EngineError } from '../errors.ts';
 import type { Principal } from '../identity/principal.ts';
+import { filterColumns } from '../outbox/filter.ts';
 import { readHead } from '../outbox/read.ts';
 import type { Tx } from '../outbox/transact.ts';
 import { VersionConflict } from '../outbox/version-conflict.ts';
@@ -185,10 +186,7 @@ function selectionColumns({ eventTypes, document, variables, filter, scopes }: C
     document,
     variables: JSON.stringify(variables),
     scopes: [...scopes],
-    types: filter.types ? [...filter.types] : null,
-    subjects: filter.subjects ? [...filter.subjects] : null,
-    related: filter.related ? [...filter.related] : null,
-    changed: filter.changed ? [...filter.changed] : null,
+    ...filterColumns(filter), // of its own document; its grants' filters come on top
   };
 }
 

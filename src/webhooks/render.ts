@@ -1,12 +1,12 @@
 import { EngineError } from '../errors.ts';
 import { toClientError } from '../graphql/client-error.ts';
 import type { EngineServices } from '../graphql/context.ts';
-import { filterPredicate } from '../outbox/filter.ts';
+import { filterOf, filterPredicate } from '../outbox/filter.ts';
 import type { EventRecord } from '../outbox/read.ts';
 import type { Observe } from '../runtime/observe.ts';
 import { DocumentInvalid } from './refusals.ts';
 import type { DocumentReader, RunnableDocument } from './selection.ts';
-import { filterOf, principalOf, type Webhook } from './webhook.ts';
+import { principalOf, type Webhook } from './webhook.ts';
 
 /** What came of rendering. */
 export type Rendering =

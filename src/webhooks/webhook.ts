@@ -2,7 +2,7 @@ import type { Selectable } from 'kysely';
 import type { EngineTables } from '../database/tables.ts';
 import { EngineError } from '../errors.ts';
 import type { Principal } from '../identity/principal.ts';
-import { type EventFilter, isWithin } from '../outbox/filter.ts';
+import { isWithin } from '../outbox/filter.ts';
 
 /**
  * A webhook's row. *ACTIVE*: its deliveries are sent. *PAUSED*: they are born and wait. *DISABLED*, after its receiver
@@ -37,16 +37,6 @@ export function principalOf(webhook: Webhook): Principal {
     scopes: new Set(webhook.scopes),
     narrowing: webhook.narrowing,
     expiresAt: undefined,
-  };
-}
-
-/** What the webhook's own document asks for; its grants' filters come on top. */
-export function filterOf({ types, subjects, related, changed }: Webhook): EventFilter {
-  return {
-    ...(types === null ? {} : { types }),
-    ...(subjects === null ? {} : { subjects }),
-    ...(related === null ? {} : { related }),
-    ...(changed === null ? {} : { changed }),
   };
 }
 

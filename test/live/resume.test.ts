@@ -70,7 +70,7 @@ describe('a replay that retention overtakes', () => {
   it('ends with CURSOR_EXPIRED behind an unbroken beginning, never with a gap', async () => {
     const start = await head();
     // more than the kernel takes for a client that does not read
-    for (let n = 0; n < 5; n++) await notesWrite(app, { count: 40, size: 200_000 });
+    for (let n = 0; n < 5; n++) await settledHead(app, (await notesWrite(app, { count: 40, size: 200_000 })).cursor);
     await wrapLog(database).advanceClock(10 * 86_400_000);
     const last = await settledHead(app, (await notesWrite(app, { count: 5 })).cursor);
     const stalled = await Promise.all([stallSocket(start), stallSse(start)]);

@@ -172,7 +172,7 @@ describe('the account guard', () => {
   let log: LogDatabase;
   let db: Db;
   beforeAll(async () => {
-    log = await openLog('pglite');
+    log = await openLog('postgres');
     await sql`create table note (id text primary key, account_id text not null, text text not null)`.execute(
       log.database.db,
     );

@@ -78,7 +78,6 @@ export async function runNonReaders(options: NonReadersOptions): Promise<NonRead
   const to = options.warmUp + options.events;
   await bed.streams(healthy.length); // all others are gone from the server, though they have read nothing
   const growthBytes = bed.peak() - baseBytes;
-  await bed.analyze();
 
   const drained = await Promise.all([...sockets.map(drainSocket), ...streams.map(drainStream)]);
   const drainedAfterMs = performance.now() - loadedAt;
@@ -105,8 +104,6 @@ interface Bed {
   readonly start: string;
   /** Writes events, batch by batch, each when those who read have the one before. */
   write(events: number, readers: readonly Reader[]): Promise<void>;
-  /** As the database does by itself within a minute or two: until then it does not know how to read a long log. */
-  analyze(): Promise<void>;
   /** Waits until the server has so many. */
   streams(count: number): Promise<void>;
   /** Begins to look for the peak anew. @returns the memory now, in bytes */
@@ -140,10 +137,6 @@ async function openBed(opened: AsyncDisposableStack): Promise<Bed> {
         await eventually(have, { describe: `those who read to have ${written} events` });
       }
     },
-    analyze: () =>
-      withClient(database.url, async (client) => {
-        await client.query('analyze fanfare.event, fanfare.log');
-      }),
     async streams(count) {
       const gauge = async () => readGauge(await (await fetch(new URL('/metrics', server.url))).text()) === count;
       await eventually(gauge, { describe: `${count} streams`, everyMs: 50 });

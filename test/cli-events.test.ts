@@ -10,7 +10,7 @@ import { toyMigrations } from './support/toy-domain.ts';
 
 let app: TestApp;
 beforeAll(async () => {
-  app = await startApp({ backend: 'embedded', domain });
+  app = await startApp({ backend: 'postgres', domain });
 });
 afterAll(() => app?.stop());
 
@@ -25,7 +25,7 @@ it('asks for each type of event with its facts, in a document that the server ta
 });
 
 it('asks for fields of one name and different forms under two names', async () => {
-  const other = await startApp({ backend: 'embedded', domain: twoForms(), domainMigrations: toyMigrations });
+  const other = await startApp({ backend: 'postgres', domain: twoForms(), domainMigrations: toyMigrations });
   try {
     const document = await documentForEvents(other);
     expect(document).toContain('... on NoteRated { mark }');
@@ -38,7 +38,7 @@ it('asks for fields of one name and different forms under two names', async () =
 });
 
 it('does without facts where all of them are more than one document may hold', async () => {
-  const other = await startApp({ backend: 'embedded', domain: manyEvents(), domainMigrations: toyMigrations });
+  const other = await startApp({ backend: 'postgres', domain: manyEvents(), domainMigrations: toyMigrations });
   try {
     await expect(documentForEvents(other)).rejects.toThrow(FactsLeftOut);
   } finally {

@@ -12,7 +12,7 @@ import { bannerText } from '../src/main/banner.ts';
 import { type Backend, startApp, type TestApp } from './support/app.ts';
 import { childEnv } from './support/child-env.ts';
 import { eventually } from './support/eventually.ts';
-import { startFanfare } from './support/fanfare-process.ts';
+import { startSecondApp } from './support/second-app.ts';
 
 const BIN = fileURLToPath(new URL('../bin/fanfare.js', import.meta.url));
 
@@ -20,7 +20,7 @@ let app: TestApp;
 let env: Record<string, string>;
 
 beforeAll(async () => {
-  app = await startApp({ backend: 'embedded', domain });
+  app = await startApp({ backend: 'postgres', domain });
   env = { PORT: String(app.app.port), ADMIN_API_KEY: app.key };
 });
 afterAll(() => app?.stop());
@@ -197,7 +197,7 @@ describe.each<Backend>(['embedded', 'postgres', 'postgres and redis'])('fanfare 
     await app.app.stop();
     expect(await printed(['epoch', 'new'], app.env)).toMatch(/^[0-9a-f]{16}\n$/);
 
-    const again = await startFanfare({ ...app.env, PORT: '0' });
+    const again = await startSecondApp(app, { domain });
     const run = start(['watch', '--url', again.url, '--key', app.key, '--after', data.head], {});
     expect(await run.code).toBe(1);
     expect(run.said()).toContain('before the log was restored');
@@ -248,8 +248,6 @@ describe('the banner', () => {
   });
 
   test('prints a query and a registration that work as they stand', async () => {
-    const app = await startApp({ backend: 'embedded', domain });
-    onTestFinished(app.stop);
     const banner = bannerText({ config: config({}), port: app.app.port, adminKeyFile: undefined, adminKey: app.key });
     const run = async (command: string) => {
       const local = command.replace('npx fanfare', `${process.execPath} ${BIN}`);

@@ -14,7 +14,7 @@ let app: TestApp;
 let wire: TcpProxy;
 
 beforeAll(async () => {
-  app = await startApp({ backend: 'embedded', domain });
+  app = await startApp({ backend: 'postgres', domain });
   wire = await openTcpProxy({ port: app.app.port });
 });
 

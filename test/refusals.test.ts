@@ -2,15 +2,43 @@ import { mkdtemp, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { describe, expect, inject, it } from 'vitest';
-import { makeKey } from '../src/identity/key-format.ts';
+import { domain } from '#domain';
+import { readConfig } from '../src/config.ts';
+import { StartupError } from '../src/errors.ts';
+import { describeKeyFault, makeKey } from '../src/identity/key-format.ts';
+import { type App, compose } from '../src/main/compose.ts';
+import { observeNothing } from '../src/runtime/observe.ts';
+import { nearest } from '../src/runtime/spelling.ts';
 import { createEmbeddedFolder, createTestDatabase } from './support/database.ts';
 import { startFanfare, startRefused } from './support/fanfare-process.ts';
 import { redisUrl } from './support/redis.ts';
 
 const SECRETS_KEY = 'cd'.repeat(32);
 
-/** One line on standard error, without a stack, and exit code 1. */
+/** What `npm start` does, in this process; its own settings are not looked at. */
+async function start(env: Record<string, string>): Promise<App> {
+  return compose({
+    config: readConfig({ PORT: '0', ...env }, { describeKeyFault, nearest }),
+    domain,
+    observe: observeNothing,
+    onFatal: (error) => {
+      throw error;
+    },
+  });
+}
+
+/** The error that the program prints without a stack, whatever it says, and ends with: see `expectExit`. */
 async function expectRefusal(env: Record<string, string>, message: RegExp): Promise<void> {
+  const error = await start(env).then(
+    (app) => app.stop(),
+    (reason: unknown) => reason,
+  );
+  expect(error).toBeInstanceOf(StartupError);
+  expect(String(error)).toMatch(message);
+}
+
+/** One line on standard error, without a stack, and exit code 1. */
+async function expectExit(env: Record<string, string>, message: RegExp): Promise<void> {
   const { code, output } = await startRefused(env);
   expect(output).toMatch(message);
   expect(output).not.toMatch(/\n\s+at /);
@@ -33,10 +61,10 @@ describe('a start that can not succeed says what to do', () => {
       expect(output).toMatch(part);
   });
 
-  it('for roles without servers to share', () => expectRefusal({ ROLES: 'api' }, /ROLES.*DATABASE_URL/s));
+  it('for roles without servers to share', () => expectExit({ ROLES: 'api' }, /ROLES.*DATABASE_URL/s));
 
   it('for a Postgres that is not there', () =>
-    expectRefusal(
+    expectExit(
       { DATABASE_URL: 'postgres://nobody:secret@127.0.0.1:1/none', SECRETS_KEY },
       /Postgres at 127\.0\.0\.1:1 can't be used.*DATABASE_URL/,
     ));
@@ -63,10 +91,10 @@ describe('a start that can not succeed says what to do', () => {
   it("for another SECRETS_KEY than the database's, until the old one is given too", async () => {
     const database = await createTestDatabase();
     const env = { DATABASE_URL: database.url, ADMIN_API_KEY: makeKey(), SECRETS_KEY };
-    expect(await (await startFanfare(env)).stop()).toBe(0);
+    await (await start(env)).stop();
     const other = { ...env, SECRETS_KEY: 'ab'.repeat(32) };
     await expectRefusal(other, /SECRETS_KEY is not the key .* SECRETS_KEY_PREVIOUS/);
-    expect(await (await startFanfare({ ...other, SECRETS_KEY_PREVIOUS: SECRETS_KEY })).stop()).toBe(0);
+    await (await start({ ...other, SECRETS_KEY_PREVIOUS: SECRETS_KEY })).stop();
     await expectRefusal(env, /SECRETS_KEY is not the key/);
     await database.drop();
   });
@@ -85,7 +113,7 @@ describe('a start that can not succeed says what to do', () => {
   it('for a data folder that another process holds', async () => {
     const { dataDir, remove } = await createEmbeddedFolder();
     const holder = await startFanfare({ DATA_DIR: dataDir });
-    await expectRefusal({ DATA_DIR: dataDir }, /another process \(pid \d+\).*DATA_DIR/);
+    await expectExit({ DATA_DIR: dataDir }, /another process \(pid \d+\).*DATA_DIR/);
     expect(await holder.stop()).toBe(0);
     await remove();
   });
@@ -100,13 +128,13 @@ describe('a start that can not succeed says what to do', () => {
     const database = await createTestDatabase();
     const single = { DATABASE_URL: database.url, SECRETS_KEY, ADMIN_API_KEY: makeKey() };
     const cluster = { ...single, REDIS_URL: redisUrl() };
-    const first = await startFanfare(single);
+    const first = await start(single);
     await expectRefusal(single, /there can be only one/);
     await expectRefusal(cluster, /without REDIS_URL works on this database alone/);
-    expect(await first.stop()).toBe(0);
-    const shared = await startFanfare(cluster);
+    await first.stop();
+    const shared = await start(cluster);
     await expectRefusal(single, /there can be only one/);
-    expect(await shared.stop()).toBe(0);
+    await shared.stop();
     await database.drop();
   });
 });

@@ -10,7 +10,7 @@ import { followAll, upTo, WAYS } from './followed.ts';
 let app: TestApp;
 beforeAll(async () => {
   const { domain } = createProbeDomain();
-  app = await startApp({ backend: 'embedded', domain, domainMigrations: toyMigrations });
+  app = await startApp({ backend: 'postgres', domain, domainMigrations: toyMigrations });
 });
 afterAll(() => app?.stop());
 

@@ -12,7 +12,7 @@ let app: TestApp;
 let wire: TcpProxy;
 beforeAll(async () => {
   const { domain } = createProbeDomain();
-  app = await startApp({ backend: 'embedded', domain, domainMigrations: toyMigrations });
+  app = await startApp({ backend: 'postgres', domain, domainMigrations: toyMigrations });
   wire = await openTcpProxy({ port: app.app.port });
 });
 afterAll(async () => {

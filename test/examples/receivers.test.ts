@@ -14,7 +14,7 @@ let app: TestApp;
 
 beforeAll(async () => {
   await ensurePrograms('python3');
-  app = await startApp({ backend: 'embedded', domain });
+  app = await startApp({ backend: 'postgres', domain });
 });
 
 afterAll(() => app?.stop());

@@ -24,7 +24,7 @@ const PATIENTLY = { deadlineMs: 60_000 };
 let app: TestApp;
 
 beforeAll(async () => {
-  app = await startApp({ backend: 'embedded', domain });
+  app = await startApp({ backend: 'postgres', domain });
 });
 
 afterAll(() => app?.stop());

@@ -5,7 +5,7 @@ import { domain, toyMigrations } from '../support/toy-domain.ts';
 
 let app: TestApp;
 beforeAll(async () => {
-  app = await startApp({ backend: 'embedded', domain, domainMigrations: toyMigrations });
+  app = await startApp({ backend: 'postgres', domain, domainMigrations: toyMigrations });
 });
 afterAll(() => app.stop());
 

@@ -6,7 +6,7 @@ import { toyMigrations } from '../support/toy-domain.ts';
 
 let app: TestApp;
 beforeAll(async () => {
-  app = await startApp({ backend: 'embedded', domain: createProbeDomain().domain, domainMigrations: toyMigrations });
+  app = await startApp({ backend: 'postgres', domain: createProbeDomain().domain, domainMigrations: toyMigrations });
 });
 afterAll(() => app.stop());
 

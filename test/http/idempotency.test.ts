@@ -51,7 +51,7 @@ describe.each(BACKENDS)('an Idempotency-Key on %s', (backend) => {
 describe('an Idempotency-Key', () => {
   let app: TestApp;
   beforeAll(async () => {
-    app = await startApp({ backend: 'embedded', domain, domainMigrations: toyMigrations });
+    app = await startApp({ backend: 'postgres', domain, domainMigrations: toyMigrations });
   });
   afterAll(() => app.stop());
 

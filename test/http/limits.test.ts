@@ -97,7 +97,7 @@ describe('connections of one key over two processes', () => {
 describe('places', () => {
   let app: TestApp;
   beforeAll(async () => {
-    app = await startApp({ backend: 'embedded', domain, domainMigrations: toyMigrations });
+    app = await startApp({ backend: 'postgres', domain, domainMigrations: toyMigrations });
   });
   afterAll(() => app.stop());
 

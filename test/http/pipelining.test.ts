@@ -10,7 +10,7 @@ import { domain, toyMigrations } from '../support/toy-domain.ts';
 
 let app: TestApp;
 beforeAll(async () => {
-  app = await startApp({ backend: 'embedded', domain, domainMigrations: toyMigrations });
+  app = await startApp({ backend: 'postgres', domain, domainMigrations: toyMigrations });
   const create = 'mutation { consumerCreate(name: "pipe") { ... on ConsumerCreateSuccess { consumer { name } } } }';
   expect((await app.post(create)).data.consumerCreate.consumer).toEqual({ name: 'pipe' });
 });

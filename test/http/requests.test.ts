@@ -11,7 +11,7 @@ let app: TestApp;
 beforeAll(async () => {
   const { domain } = createProbeDomain();
   const env = { CORS_ORIGINS: ALLOWED, GRAPHIQL: 'on' };
-  app = await startApp({ backend: 'embedded', domain, domainMigrations: toyMigrations, env });
+  app = await startApp({ backend: 'postgres', domain, domainMigrations: toyMigrations, env });
 });
 afterAll(() => app.stop());
 

@@ -15,7 +15,7 @@ import { openTestEngine, type TestEngine } from '../support/engine.ts';
 
 let engine: TestEngine;
 beforeAll(async () => {
-  engine = await openTestEngine({ kind: 'pglite', domain });
+  engine = await openTestEngine({ kind: 'postgres', domain });
 });
 afterAll(() => engine.close());
 

@@ -10,7 +10,7 @@ import { type RollingNodes, startRollingNodes } from '../support/rolling-nodes.t
 import { toyMigrations } from '../support/toy-domain.ts';
 
 const RESTARTS = 4;
-const WATCHERS = 10;
+const WATCHERS = 6;
 const QUERY = 'subscription ($after: String) { events(after: $after) { position } }';
 
 /** What a resuming client has got, in the order in which it came. */

@@ -12,7 +12,7 @@ describe("another account's objects", () => {
   let orderId: string;
 
   beforeAll(async () => {
-    engine = await openTestEngine({ kind: 'pglite', domain });
+    engine = await openTestEngine({ kind: 'postgres', domain });
     accountId = await engine.addAccount();
     ours = createStoreClient(engine, { accountId });
     const theirs = createStoreClient(engine);

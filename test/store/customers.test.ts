@@ -17,7 +17,7 @@ describe('customers', () => {
   let store: ReturnType<typeof createStoreClient>;
 
   beforeAll(async () => {
-    engine = await openTestEngine({ kind: 'pglite', domain });
+    engine = await openTestEngine({ kind: 'postgres', domain });
     store = createStoreClient(engine);
   });
   afterAll(() => engine.close());

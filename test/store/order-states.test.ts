@@ -24,7 +24,7 @@ describe('an order', () => {
   let productId: string;
 
   beforeAll(async () => {
-    engine = await openTestEngine({ kind: 'pglite', domain });
+    engine = await openTestEngine({ kind: 'postgres', domain });
     store = createStoreClient(engine);
     productId = await store.createProduct({ stock: 1_000 });
   });

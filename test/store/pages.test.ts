@@ -26,7 +26,7 @@ describe('a page of orders', () => {
   const placed: string[] = [];
 
   beforeAll(async () => {
-    engine = await openTestEngine({ kind: 'pglite', domain });
+    engine = await openTestEngine({ kind: 'postgres', domain });
     const store = createStoreClient(engine);
     for (let each = 1; each <= 12; each++) {
       const customerId = await store.createCustomer();

@@ -36,16 +36,17 @@ export async function eventually<T>(
 type Outcome<T> = { readonly value: T } | { readonly error: unknown } | { readonly late: true };
 
 async function within<T>(ms: number, check: () => T | Promise<T>): Promise<Outcome<T>> {
-  const over = new AbortController();
-  const late = wait(ms, { late: true } as const, { signal: over.signal }).catch(() => ({ late: true }) as const);
+  const late = Promise.withResolvers<Outcome<T>>();
+  // cleared, not aborted: an error with its stack for each look would take a tenth of all that some tests compute
+  const timer = setTimeout(() => late.resolve({ late: true }), ms);
   const answer = Promise.resolve()
     .then(check)
     .then(
       (value) => ({ value }),
       (error: unknown) => ({ error }),
     );
-  const outcome = await Promise.race([answer, late]);
-  over.abort();
+  const outcome = await Promise.race([answer, late.promise]);
+  clearTimeout(timer);
   return outcome;
 }
 

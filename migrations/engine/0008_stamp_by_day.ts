@@ -109,14 +109,16 @@ const statements = [
         and fanfare.webhook_wants(w, e.name, e.subject_id, e.related, e.changed);
     end
   $$`,
+  // rest_unchecked: whether some event of the batch has to be looked at first, and holds up what is behind it.
+  sql`drop function fanfare.stamp(smallint[], bigint[], bigint[], bigint[], text[], int)`,
   // Plans cached while the tables were empty stamped a backlog at 7k/s instead of 33k: hence the switched off scans. They
   // make plans look dear, and so each would be compiled to machine code, at a second per batch: hence jit = off.
-  sql`create or replace function fanfare.stamp(
+  sql`create function fanfare.stamp(
     p_shards smallint[], p_generations bigint[], p_seen bigint[], p_invalid bigint[], p_reasons text[], p_limit int
   ) returns table (
     shard smallint, shard_offset bigint, "position" bigint, seq bigint, id text, account_id text, name text, payload_version int,
     occurred_at timestamptz, subject_type text, subject_id text, subject_version int, changed text[], related text[],
-    payload jsonb, actor text, request_id text, caused_by text
+    payload jsonb, actor text, request_id text, caused_by text, rest_unchecked boolean
   ) language plpgsql
   set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_bitmapscan = off set jit = off
   set plan_cache_mode = force_generic_plan as $$
@@ -130,6 +132,7 @@ const statements = [
       v_seqs bigint[];
       v_from timestamptz;
       v_to timestamptz;
+      v_rest boolean;
     begin
       -- keeps a poll that can stamp nothing free of WAL (939 bytes otherwise): nothing is stamped past a shard's first event
       if not exists (
@@ -207,8 +210,9 @@ const statements = [
         join account_count ac on ac.account_id = n.account_id
         returning shard, shard_offset, position, seq
       )
-      select array_agg(s.shard), array_agg(s.shard_offset), array_agg(s.position), array_agg(s.seq), min(n.occurred_at), max(n.occurred_at)
-      into v_shards, v_offsets, v_positions, v_seqs, v_from, v_to from stamped s join numbered n on n.seq = s.seq;
+      select array_agg(s.shard), array_agg(s.shard_offset), array_agg(s.position), array_agg(s.seq), min(n.occurred_at), max(n.occurred_at),
+             exists (select from cut)
+      into v_shards, v_offsets, v_positions, v_seqs, v_from, v_to, v_rest from stamped s join numbered n on n.seq = s.seq;
       if v_seqs is null then
         return;
       end if;
@@ -218,7 +222,7 @@ const statements = [
       -- not read back from the log: ordered by the offset, that walked through the whole of it
       return query
       select l.shard, l.shard_offset, l.position, e.seq, e.id, e.account_id, e.name, e.payload_version, e.occurred_at,
-             e.subject_type, e.subject_id, e.subject_version, e.changed, e.related, e.payload, e.actor, e.request_id, e.caused_by
+             e.subject_type, e.subject_id, e.subject_version, e.changed, e.related, e.payload, e.actor, e.request_id, e.caused_by, v_rest
       from unnest(v_shards, v_offsets, v_positions, v_seqs) as l (shard, shard_offset, position, seq)
       join fanfare.event e on e.seq = l.seq and e.occurred_at between v_from and v_to
       order by l.shard, l.shard_offset;

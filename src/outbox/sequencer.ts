@@ -81,20 +81,26 @@ export function createSequencer(deps: SequencerDeps): Sequencer {
   async function stampBatch(): Promise<'more' | 'idle'> {
     if (generations.size === 0) return 'idle';
     // what came through the TypeScript door needs no look, and does not wait for one
-    const stamped = await stamp(NOTHING_CHECKED);
+    const { batch, restUnchecked } = await stamp(NOTHING_CHECKED);
+    if (batch.length > 0 && !restUnchecked) {
+      await sendOn(batch, 0);
+      return outcomeOf(batch.length);
+    }
     const [checked] = await Promise.all([
       checkUnchecked(database, catalog, { shards: shards(), limit: batchSize }),
-      sendOn(stamped, 0),
+      sendOn(batch, 0),
     ]);
     if (checked.unknown.length > 0) await giveUp(checked.unknown);
-    if (checked.seqs.length === 0) return stamped.length >= batchSize ? 'more' : 'idle';
+    if (checked.seqs.length === 0) return outcomeOf(batch.length);
     observe({ name: 'relay.checked', seqs: checked.seqs.length, invalid: checked.invalid.length });
     const behind = await stamp(checked);
-    await sendOn(behind, checked.invalid.length);
+    await sendOn(behind.batch, checked.invalid.length);
     // a batch is full with what was parked, too; and what was written since the look may stand behind it
-    return [stamped.length, checked.seqs.length, behind.length + checked.invalid.length].some((n) => n >= batchSize)
-      ? 'more'
-      : 'idle';
+    return outcomeOf(batch.length, checked.seqs.length, behind.batch.length + checked.invalid.length);
+  }
+
+  function outcomeOf(...sizes: readonly number[]): 'more' | 'idle' {
+    return sizes.some((size) => size >= batchSize) ? 'more' : 'idle';
   }
 
   async function sendOn(batch: readonly ShardRecord[], parked: number): Promise<void> {
@@ -104,12 +110,15 @@ export function createSequencer(deps: SequencerDeps): Sequencer {
     observe({ name: 'relay.batch', events: batch.length, parked });
   }
 
-  async function stamp({ seqs, invalid }: Checked): Promise<ShardRecord[]> {
-    const { rows } = await sql<EventRow & { shard: number; shard_offset: number }>`
+  async function stamp({ seqs, invalid }: Checked): Promise<Stamped> {
+    const { rows } = await sql<StampedRow>`
       select * from fanfare.stamp(${shards()}::smallint[], ${[...generations.values()]}::bigint[], ${seqs}::bigint[],
         ${invalid.map(({ seq }) => seq)}::bigint[], ${invalid.map(({ reason }) => reason)}::text[], ${batchSize}::int)
     `.execute(database.db);
-    return rows.map((row) => ({ ...toRecord(row), shard: row.shard, shardOffset: row.shard_offset }));
+    return {
+      batch: rows.map((row) => ({ ...toRecord(row), shard: row.shard, shardOffset: row.shard_offset })),
+      restUnchecked: rows[0]?.rest_unchecked ?? false,
+    };
   }
 
   /** Leaves shards whose next event this program does not know to one that does. */
@@ -137,6 +146,18 @@ export function createSequencer(deps: SequencerDeps): Sequencer {
   }
 
   return { keepLeases, stampBatch, release, held: shards };
+}
+
+interface StampedRow extends EventRow {
+  readonly shard: number;
+  readonly shard_offset: number;
+  readonly rest_unchecked: boolean;
+}
+
+interface Stamped {
+  readonly batch: readonly ShardRecord[];
+  /** Whether something was left that has to be looked at first. Not known of an empty batch. */
+  readonly restUnchecked: boolean;
 }
 
 /** Rows that came through SQL and were looked at; the others are not stamped past. */

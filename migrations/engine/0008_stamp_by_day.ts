@@ -109,7 +109,7 @@ const statements = [
         and fanfare.webhook_wants(w, e.name, e.subject_id, e.related, e.changed);
     end
   $$`,
-  // rest_unchecked: whether some event of the batch has to be looked at first, and holds up what is behind it.
+  // rest_unchecked: whether some event has to be looked at first, and holds up those behind it.
   sql`drop function fanfare.stamp(smallint[], bigint[], bigint[], bigint[], text[], int)`,
   // Plans cached while the tables were empty stamped a backlog at 7k/s instead of 33k: hence the switched off scans. They
   // make plans look dear, and so each would be compiled to machine code, at a second per batch: hence jit = off.
@@ -124,6 +124,7 @@ const statements = [
   set plan_cache_mode = force_generic_plan as $$
     #variable_conflict use_column
     declare
+      v_ready smallint[];
       v_held smallint[];
       v_at timestamptz;
       v_shards smallint[];
@@ -134,14 +135,16 @@ const statements = [
       v_to timestamptz;
       v_rest boolean;
     begin
-      -- keeps a poll that can stamp nothing free of WAL (939 bytes otherwise): nothing is stamped past a shard's first event
-      if not exists (
-        select from unnest(p_shards) as held (shard)
+      -- nothing is stamped past a shard's first event; and a poll that can stamp nothing takes no lock, and so writes no WAL
+      -- (939 bytes otherwise)
+      select array_agg(f.shard) filter (where f.seen), coalesce(bool_or(not f.seen), false) into v_ready, v_rest
+      from (
+        select o.shard, o.checked or o.seq = any(p_seen) or o.seq = any(p_invalid) as seen from unnest(p_shards) as held (shard)
         cross join lateral (
-          select o.seq, o.checked from fanfare.outbox o where o.shard = held.shard order by o.seq limit 1
-        ) first
-        where first.checked or first.seq = any(p_seen) or first.seq = any(p_invalid)
-      ) then
+          select o.shard, o.seq, o.checked from fanfare.outbox o where o.shard = held.shard order by o.seq limit 1
+        ) o
+      ) f;
+      if v_ready is null then
         return;
       end if;
 
@@ -150,7 +153,7 @@ const statements = [
       from (
         select s.id, s.stamped_at from fanfare.shard s
         join unnest(p_shards, p_generations) as held (id, generation) on held.id = s.id
-        where s.generation = held.generation and s.lease_until > clock_timestamp()
+        where s.id = any(v_ready) and s.generation = held.generation and s.lease_until > clock_timestamp()
         order by s.id for update of s
       ) s;
       if v_held is null then
@@ -211,7 +214,7 @@ const statements = [
         returning shard, shard_offset, position, seq
       )
       select array_agg(s.shard), array_agg(s.shard_offset), array_agg(s.position), array_agg(s.seq), min(n.occurred_at), max(n.occurred_at),
-             exists (select from cut)
+             v_rest or exists (select from cut)
       into v_shards, v_offsets, v_positions, v_seqs, v_from, v_to, v_rest from stamped s join numbered n on n.seq = s.seq;
       if v_seqs is null then
         return;

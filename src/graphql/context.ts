@@ -66,31 +66,49 @@ export interface ContextOptions {
 
 /** Makes a context. With `readsHead` the caller awaits `context.head` before it executes. */
 export function createContext(engine: EngineServices, options: ContextOptions): EngineContext {
-  const { principal, requestId, idempotencyKey, causedBy, signal } = options;
-  // an event's selection seldom reads anything
-  let read: Kysely<EngineTables> | undefined;
-  let loaders: Loaders | undefined;
-  const reader = () => {
-    read ??= guardedReader(engine, principal.accountId);
-    return read;
-  };
-  return {
-    principal,
-    accountId: principal.accountId,
-    requestId,
-    idempotencyKey,
-    causedBy,
-    get read() {
-      return reader() as unknown as ReadonlyKysely<unknown>; // the same object, less the methods that write
-    },
-    get loaders() {
-      loaders ??= createLoaders(reader(), principal, engine.registry);
-      return loaders;
-    },
-    engine,
-    head: options.readsHead ? readHead(reader(), principal.accountId) : undefined,
-    signal,
-  };
+  return new OperationContext(engine, options);
+}
+
+/**
+ * A class for what it makes when it is first asked for: an event's selection seldom reads anything, and a thousand streams
+ * make a thousand contexts for one event.
+ */
+class OperationContext implements EngineContext {
+  readonly engine: EngineServices;
+  readonly principal: Principal;
+  readonly accountId: string;
+  readonly requestId: string;
+  readonly idempotencyKey: string | undefined;
+  readonly causedBy: string | undefined;
+  readonly signal: AbortSignal | undefined;
+  readonly head: Promise<number> | undefined;
+  #reader: Kysely<EngineTables> | undefined;
+  #loaders: Loaders | undefined;
+
+  constructor(engine: EngineServices, options: ContextOptions) {
+    this.engine = engine;
+    this.principal = options.principal;
+    this.accountId = options.principal.accountId;
+    this.requestId = options.requestId;
+    this.idempotencyKey = options.idempotencyKey;
+    this.causedBy = options.causedBy;
+    this.signal = options.signal;
+    this.head = options.readsHead ? readHead(this.#guarded, this.accountId) : undefined;
+  }
+
+  get read(): ReadonlyKysely<unknown> {
+    return this.#guarded as unknown as ReadonlyKysely<unknown>; // the same object, less the methods that write
+  }
+
+  get loaders(): Loaders {
+    this.#loaders ??= createLoaders(this.#guarded, this.principal, this.engine.registry);
+    return this.#loaders;
+  }
+
+  get #guarded(): Kysely<EngineTables> {
+    this.#reader ??= guardedReader(this.engine, this.accountId);
+    return this.#reader;
+  }
 }
 
 function guardedReader(engine: EngineServices, accountId: string): Kysely<EngineTables> {

@@ -52,7 +52,7 @@ export function createWebSockets(gateway: Gateway): WebSockets {
     noServer: true,
     WebSocket: ClientSocket,
     perMessageDeflate: false,
-    // "complete" then "subscribe" of one id in one chunk would otherwise end the new operation (probes, section 4)
+    // "complete" then "subscribe" of one id in one chunk would otherwise end the new operation
     allowSynchronousEvents: false,
     clientTracking: false,
     maxPayload: MAX_MESSAGE_BYTES,

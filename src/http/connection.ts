@@ -1,5 +1,5 @@
 import type { Duplex } from 'node:stream';
-import type { GraphQLError } from 'graphql';
+import type { ExecutionResult, GraphQLError } from 'graphql';
 import { CloseCode, type WebSocket as GraphqlSocket, MessageType } from 'graphql-ws';
 import { WebSocket } from 'ws';
 import type { Principal } from '../identity/principal.ts';
@@ -10,7 +10,8 @@ import { textFrameHeader } from './frame.ts';
 import { isTooDeep } from './request.ts';
 import { type Outlet, SendQueue, type Turn } from './send-queue.ts';
 import type { Session } from './session.ts';
-import { SocketStream, type StreamHome } from './socket-stream.ts';
+import { SocketCall } from './socket-call.ts';
+import { type SocketOperation, SocketStream, type StreamHome } from './socket-stream.ts';
 
 /** Messages a second, and how many may come at once. */
 const MESSAGE_RATE = 50;
@@ -21,7 +22,8 @@ const MESSAGE_PRICE = 1_000;
 const SLOW_OR_FLOODING = 4508;
 const UNSUPPORTED_DATA = 1003;
 const SERVICE_RESTART = 1012;
-const TRY_AGAIN_LATER = 1013;
+/** Closes with it: what may pass, such as too many sockets. Stock clients come back later. */
+export const TRY_AGAIN_LATER = 1013;
 
 export interface ConnectionOptions {
   readonly socket: ClientSocket;
@@ -42,11 +44,16 @@ export interface ServerSide {
   readonly onClose: (connection: Connection, code: number, reason: string) => void;
 }
 
-const NONE: readonly SocketStream[] = [];
+const NONE: readonly SocketOperation[] = [];
 
 /** A socket without listeners: they would be five closures for each. What it has to tell it tells its connection. */
 export class ClientSocket extends WebSocket {
   connection: Connection | undefined;
+
+  override close(code?: number, reason?: string | Buffer): void {
+    super.close(code, reason);
+    this.connection?.hearClosing();
+  }
 
   override emit(event: string | symbol, ...values: unknown[]): boolean {
     if (this.connection === undefined) return super.emit(event, ...values);
@@ -65,19 +72,20 @@ export class ClientSocket extends WebSocket {
 export class Connection implements GraphqlSocket, Outlet, Departing, StreamHome {
   /** Whose it is, once it has been acknowledged; kept up with the key's scopes. */
   principal: Principal | undefined;
-  /** Set as soon as graphql-ws knows of it. */
+  /** Set with the first word to graphql-ws. */
   session: Session | undefined;
   /** Whether `connection_init` has come. */
   isInitialized = false;
   /** Queries and mutations under way: their answers are not on the way yet. */
   calls = 0;
+  /** What goes to the client, as byte strings of whole frames. */
+  readonly queue: SendQueue;
   readonly #socket: ClientSocket;
   readonly #raw: Duplex;
-  readonly queue: SendQueue;
   readonly #side: ServerSide;
   #onMessage: ((message: string) => Promise<void>) | undefined;
   /** Copied for each change: most sockets have one or two, and a list that can grow takes as much memory as a dozen. */
-  #streams = NONE;
+  #operations = NONE;
   #isAlive = true;
   #isClosing = false;
   #allowance = MESSAGE_BURST * MESSAGE_PRICE;
@@ -110,30 +118,51 @@ export class Connection implements GraphqlSocket, Outlet, Departing, StreamHome 
     this.send(JSON.stringify({ id, type: MessageType.Error, payload: errors }));
   }
 
-  get streams(): number {
-    return this.#streams.length;
+  /** The one result of a query or mutation. */
+  answer(id: string, result: ExecutionResult): void {
+    this.send(JSON.stringify({ id, type: MessageType.Next, payload: result }));
+    this.send(JSON.stringify({ id, type: MessageType.Complete }));
   }
 
-  hasStream(id: string): boolean {
-    return this.#streams.some((stream) => stream.id === id);
+  /** How many the client has under way. */
+  get operations(): number {
+    return this.#operations.length;
+  }
+
+  holds(id: string): boolean {
+    return this.#operations.some((operation) => operation.id === id);
   }
 
   /** Where the results of a subscription go; its id must be free. */
   openStream(id: string): SocketStream {
     const stream = new SocketStream(id, this);
-    this.#streams = [...this.#streams, stream];
+    this.#operations = [...this.#operations, stream];
     return stream;
   }
 
-  /** The client wants no more of it; false if there is none of this id. */
-  leaveStream(id: string): boolean {
-    const stream = this.#streams.find((each) => each.id === id);
-    if (stream !== undefined) this.#drop(stream);
-    return stream !== undefined;
+  /** A query or mutation begins; its id must be free. */
+  openCall(id: string): SocketCall {
+    const call = new SocketCall(id);
+    this.#operations = [...this.#operations, call];
+    return call;
+  }
+
+  /** The client wants no more of it, if there is such an operation. */
+  complete(id: string): void {
+    const operation = this.#operations.find((each) => each.id === id);
+    if (operation !== undefined) this.drop(operation);
+  }
+
+  /** Takes it off the socket; false if it is not there any more, and the client has to hear nothing of it. */
+  drop(operation: SocketOperation): boolean {
+    if (!this.#operations.includes(operation)) return false;
+    this.#operations = this.#operations.length === 1 ? NONE : this.#operations.filter((each) => each !== operation);
+    operation.leave();
+    return true;
   }
 
   endStream(stream: SocketStream, error?: unknown): void {
-    this.#drop(stream);
+    if (!this.drop(stream)) return;
     if (error === undefined) this.send(JSON.stringify({ id: stream.id, type: MessageType.Complete }));
     else this.sendErrors(stream.id, this.#side.report(error));
   }
@@ -145,14 +174,12 @@ export class Connection implements GraphqlSocket, Outlet, Departing, StreamHome 
     this.#isAlive = false;
   }
 
-  /** Ends its streams at once: the peer may take its time to answer the close, or never read it. */
   close(code = 1000, reason = ''): void {
     if (this.#isClosing) return;
     this.#isClosing = true;
     if (code === SLOW_OR_FLOODING) this.queue.close();
     else this.queue.finish();
     this.#socket.close(code, reason);
-    this.#leaveAll();
   }
 
   /** Whether an answer is still to come. */
@@ -175,6 +202,16 @@ export class Connection implements GraphqlSocket, Outlet, Departing, StreamHome 
     else if (event === 'ping') this.#spend();
     else if (event === 'pong') this.#hearPong();
     else if (event === 'close') this.#end(Number(first), String(second));
+  }
+
+  /**
+   * @internal for its socket: the close has begun, by whichever side or fault. Its operations end at once: the peer may take its
+   * time to answer, and what is replayed to nobody would know no bounds.
+   */
+  hearClosing(): void {
+    this.#isClosing = true;
+    this.queue.close();
+    this.#leaveAll();
   }
 
   /** @internal for its queue */
@@ -204,20 +241,14 @@ export class Connection implements GraphqlSocket, Outlet, Departing, StreamHome 
   }
 
   #end(code: number, reason: string): void {
-    this.queue.close();
-    this.#leaveAll();
+    this.hearClosing();
     this.#side.onClose(this, code, reason);
-  }
-
-  #drop(stream: SocketStream): void {
-    this.#streams = this.#streams.length === 1 ? NONE : this.#streams.filter((each) => each !== stream);
-    stream.leave();
   }
 
   /** Without a "complete", which would tell the client that there is nothing to come back for. */
   #leaveAll(): void {
-    for (const stream of this.#streams) stream.leave();
-    this.#streams = NONE;
+    for (const operation of this.#operations) operation.leave();
+    this.#operations = NONE;
   }
 
   /** graphql-ws gets messages parsed: while an operation runs it keeps what it was given, and the text is the larger part. */

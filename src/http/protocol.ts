@@ -1,49 +1,26 @@
-import type { ExecutionResult } from 'graphql';
 import { makeServer, type Server } from 'graphql-ws';
-import type { Principal } from '../identity/principal.ts';
-import { newId } from '../runtime/id.ts';
-import type { Connection } from './connection.ts';
-import type { Gateway, Operation } from './gateway.ts';
-import { type OperationRequest, readIdempotencyKey, toOperationRequest } from './request.ts';
+import { type Connection, TRY_AGAIN_LATER } from './connection.ts';
+import type { Gateway } from './gateway.ts';
 import { endOf, Session } from './session.ts';
 
-/** Closes a socket of a principal that has too many: stock clients come back later. */
-const TRY_AGAIN_LATER = 1013;
+/** Tells graphql-ws of a socket that has opened; gives what tells it that the socket is closed. */
+export type Greet = (connection: Connection) => (code: number, reason: string) => Promise<void>;
 
-/** What comes with a socket. */
-export interface Extra {
-  readonly connection: Connection;
-}
-
-/** What graphql-ws is given to hand on to `execute`. */
-interface OperationContext {
-  readonly session: Session;
-  readonly request: OperationRequest;
-  readonly operation: Operation;
-  readonly principal: Principal;
-  readonly requestId: string;
-  readonly idempotencyKey: string | undefined;
-}
-
-/** graphql-ws's own protocol machine, with the gateway behind it; subscriptions never come to it. */
-export function createProtocol(gateway: Gateway): Server<Extra> {
-  const machine = createMachine(gateway);
-  return {
-    opened(socket, { connection }) {
-      const session = new Session(gateway, connection);
-      connection.session = session;
-      return machine.opened(socket, session);
-    },
+/** graphql-ws's own protocol machine for what a connection says of itself; its operations never come to it. */
+export function createProtocol(gateway: Gateway): Greet {
+  const machine = createMachine();
+  return (connection) => {
+    const session = new Session(gateway, connection);
+    connection.session = session;
+    return machine.opened(connection, session);
   };
 }
 
-function createMachine(gateway: Gateway): Server<Session> {
+function createMachine(): Server<Session> {
   return makeServer<Record<string, unknown>, Session>({
     // a timer for each socket is kept until it closes; one sweep does for all
     connectionInitWaitTimeout: 0,
-    async onConnect(context) {
-      const { connectionParams = {}, extra: session } = context;
-      session.calls = context;
+    async onConnect({ connectionParams = {}, extra: session }) {
       session.connection.isInitialized = true;
       const opening = await session.begin({ ...connectionParams });
       // graphql-ws keeps them as long as the socket is open: no key stays in memory
@@ -55,17 +32,9 @@ function createMachine(gateway: Gateway): Server<Session> {
     },
     onClose: ({ extra: session }) => session.end(),
     async onPing({ extra: session }, payload) {
-      if (payload !== undefined && asksForRenewal(payload)) await answerRenewal(session, payload);
+      // null passes graphql-ws's check, though its type does not say so
+      if (payload && asksForRenewal(payload)) await answerRenewal(session, payload);
     },
-    onSubscribe({ extra: session }, _id, payload) {
-      const requestId = newId('req');
-      try {
-        return toArguments(gateway, session, { payload, requestId }) as never; // graphql-ws passes it through to execute below
-      } catch (error) {
-        return gateway.report(error, requestId);
-      }
-    },
-    execute: ({ contextValue }) => run(gateway, contextValue as OperationContext) as never, // what toArguments gave; graphql-ws types a result as its own graphql's
   });
 }
 
@@ -78,31 +47,4 @@ async function answerRenewal(session: Session, payload: Record<string, unknown>)
   const answer = await session.renew({ ...payload });
   for (const name of Object.keys(payload)) Reflect.deleteProperty(payload, name);
   payload.authorization = answer;
-}
-
-interface Call {
-  readonly payload: unknown;
-  readonly requestId: string;
-}
-
-function toArguments(gateway: Gateway, session: Session, { payload, requestId }: Call) {
-  const principal = session.requirePrincipal();
-  const request = toOperationRequest(payload);
-  const operation = gateway.prepare(request, principal);
-  const idempotencyKey = readIdempotencyKey(undefined, request.extensions);
-  const contextValue: OperationContext = { session, request, operation, principal, requestId, idempotencyKey };
-  return { document: operation.document, operationName: request.operationName, contextValue };
-}
-
-/** A query or mutation. A socket with one under way is not closed by the drain before its answer is on the way. */
-async function run(
-  gateway: Gateway,
-  { session, operation, request, principal, requestId, idempotencyKey }: OperationContext,
-): Promise<ExecutionResult> {
-  session.connection.calls++;
-  try {
-    return await gateway.run(operation, request, { principal, requestId, idempotencyKey, signal: session.gone });
-  } finally {
-    session.connection.calls--;
-  }
 }

@@ -12,11 +12,6 @@ export type CredentialsAnswer =
   | { readonly expiresAt: string | null }
   | { readonly error: { readonly code: string; readonly message: string } };
 
-/** graphql-ws's operations that are under way, by their ids: queries and mutations. */
-export interface Calls {
-  readonly subscriptions: Readonly<Record<string, unknown>>;
-}
-
 /** What came of `connection_init`. */
 export type Opening = 'refused' | 'full' | Principal;
 
@@ -26,13 +21,10 @@ export type Opening = 'refused' | 'full' | Principal;
  */
 export class Session implements StreamOwner {
   readonly connection: Connection;
-  /** Known once `connection_init` has come. */
-  calls: Calls | undefined;
   readonly #gateway: Gateway;
   /** Whose place it holds. */
   #holder: string | undefined;
   #isOver = false;
-  #leaving: AbortController | undefined;
   /** The renewal under way: the next one waits for it. */
   #renewing: Promise<unknown> | undefined;
 
@@ -45,28 +37,11 @@ export class Session implements StreamOwner {
     return this.connection.principal?.id ?? '';
   }
 
-  /** Whether a query or mutation of this id is under way. */
-  runs(id: string): boolean {
-    return this.calls !== undefined && id in this.calls.subscriptions;
-  }
-
-  /** How many operations it holds, of any kind. */
-  get operations(): number {
-    return this.connection.streams + Object.keys(this.calls?.subscriptions ?? {}).length;
-  }
-
   /** Whose it is now. @throws EngineError UNAUTHENTICATED while it is anonymous */
   requirePrincipal(): Principal {
     const { principal } = this.connection;
     if (principal === undefined) throw new EngineError('UNAUTHENTICATED', 'send connection_init with an API key first');
     return principal;
-  }
-
-  /** Aborts when the socket is closed: whoever waits for it need not. Made when it is first asked for. */
-  get gone(): AbortSignal {
-    this.#leaving ??= new AbortController();
-    if (this.#isOver) this.#leaving.abort();
-    return this.#leaving.signal;
   }
 
   /** Takes the key of `connection_init`. Rejects only with what may pass, such as a database that can't be reached. */
@@ -97,7 +72,6 @@ export class Session implements StreamOwner {
   /** Gives its place back; call when the socket is closed, whichever way. */
   end(): void {
     this.#isOver = true;
-    this.#leaving?.abort();
     this.#release();
   }
 

@@ -4,6 +4,14 @@ import { toByteString } from '../runtime/byte-string.ts';
 import { textFrameHeader } from './frame.ts';
 import type { SendQueue } from './send-queue.ts';
 
+/** Whatever a client has under way on a socket. */
+export interface SocketOperation {
+  /** As the client named it. */
+  readonly id: string;
+  /** Lets go of what works for it; twice is harmless. */
+  leave(): void;
+}
+
 /** The socket that a stream is on. */
 export interface StreamHome {
   readonly queue: SendQueue;
@@ -15,8 +23,7 @@ export interface StreamHome {
  * One subscription of a socket. *Opening* until `attach`, then *open*; *over* by whichever comes first: an end, the client's
  * `complete`, the socket's close. A class, so that a socket holds one object for it and no closures.
  */
-export class SocketStream implements Sink {
-  /** As the client named it. */
+export class SocketStream implements Sink, SocketOperation {
   readonly id: string;
   readonly #home: StreamHome;
   readonly #prefix: string;
@@ -49,7 +56,6 @@ export class SocketStream implements Sink {
     if (!this.#isOver) this.#home.endStream(this, error);
   }
 
-  /** Lets go of where its results come from; twice is harmless. */
   leave(): void {
     this.#isOver = true;
     this.#detach?.();

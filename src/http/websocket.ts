@@ -6,9 +6,9 @@ import type { Principal } from '../identity/principal.ts';
 import { newId } from '../runtime/id.ts';
 import { ClientSocket, Connection, type ServerSide } from './connection.ts';
 import type { Gateway } from './gateway.ts';
-import { createProtocol } from './protocol.ts';
+import { hearOfOperations } from './operations.ts';
+import { createProtocol, type Greet } from './protocol.ts';
 import { Turn } from './send-queue.ts';
-import { hearOfSubscriptions } from './subscriptions.ts';
 
 /** The largest message from a client, in bytes: a larger one closes with 1009. */
 export const MAX_MESSAGE_BYTES = 100 * 1024;
@@ -17,7 +17,7 @@ const PING_EVERY_MS = 12_000;
 const INIT_TIMEOUT_MS = 3_000;
 const INIT_CHECK_MS = 250;
 
-type Closed = ReturnType<ReturnType<typeof createProtocol>['opened']>;
+type Closed = ReturnType<Greet>;
 
 /** The WebSocket side of the server. */
 export interface WebSockets {
@@ -33,18 +33,18 @@ export interface WebSockets {
 }
 
 /**
- * `graphql-transport-ws` by graphql-ws's own protocol machine. Only subscriptions pass it by: the live room serializes a
- * result once, and each socket adds its operation's id.
+ * `graphql-transport-ws`: the connection by graphql-ws's own protocol machine, its operations past it, since the live room
+ * serializes a result once, and each socket adds its operation's id.
  * @see https://github.com/enisdenjo/graphql-ws/blob/master/PROTOCOL.md
  */
 export function createWebSockets(gateway: Gateway): WebSockets {
-  const protocol = createProtocol(gateway);
+  const greet = createProtocol(gateway);
   /** With what tells graphql-ws that a socket is closed. */
   const connections = new Map<Connection, Closed>();
   const side: ServerSide = {
     turn: new Turn(),
     observe: gateway.observe,
-    hearFirst: ({ session }, message) => session !== undefined && hearOfSubscriptions(gateway, session, message),
+    hearFirst: ({ session }, message) => session !== undefined && hearOfOperations(gateway, session, message),
     report: (error) => gateway.report(error, newId('req')),
     onClose,
   };
@@ -52,7 +52,7 @@ export function createWebSockets(gateway: Gateway): WebSockets {
     noServer: true,
     WebSocket: ClientSocket,
     perMessageDeflate: false,
-    // "complete" then "subscribe" of one id in one chunk would otherwise end the new operation
+    // a client's messages in turns with those of others
     allowSynchronousEvents: false,
     clientTracking: false,
     maxPayload: MAX_MESSAGE_BYTES,
@@ -78,7 +78,7 @@ export function createWebSockets(gateway: Gateway): WebSockets {
   function open(socket: ClientSocket, raw: Duplex): void {
     const connection = new Connection({ socket, raw, side });
     beginning.set(connection, performance.now());
-    connections.set(connection, protocol.opened(connection, { connection }));
+    connections.set(connection, greet(connection));
   }
 
   function onClose(connection: Connection, code: number, reason: string): void {

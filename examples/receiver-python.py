@@ -2,8 +2,7 @@
 import base64, hmac, json, os, sys, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-KEY = base64.b64decode(os.environ["WEBHOOK_SECRET"].removeprefix("whsec_"), validate=True)
-KEY or sys.exit("WEBHOOK_SECRET is empty: anybody could sign with it")
+KEY = base64.b64decode(os.environ["WEBHOOK_SECRET"].removeprefix("whsec_"), validate=True) or sys.exit("WEBHOOK_SECRET is empty")
 PORT = int(sys.argv[1]) if len(sys.argv) > 1 else 4001
 
 def is_genuine(headers, body):

@@ -14,6 +14,17 @@ export type SseStream = Departing;
 /** The open responses of a server. */
 export class SseStreams extends Set<SseStream> {
   readonly turn = new Turn();
+  /** Streams that share an execution get equal texts one after another: each is made once for all of them. */
+  readonly eventOf = rememberLast(eventOf);
+  readonly chunkOf = rememberLast(chunkOf);
+}
+
+function rememberLast<Asked, Made>(make: (asked: Asked) => Made): (asked: Asked) => Made {
+  let last: { readonly asked: Asked; readonly made: Made } | undefined;
+  return (asked) => {
+    if (last?.asked !== asked) last = { asked, made: make(asked) };
+    return last.made;
+  };
 }
 
 export interface SseRequest {
@@ -48,8 +59,8 @@ async function serveSubscription(
   { request, response, body, caller }: SseRequest,
   open: SseStreams,
 ): Promise<void> {
-  const queue = new SendQueue(outletOf(response), open.turn);
-  const sink = sinkTo(response, queue);
+  const queue = new SendQueue(outletOf(response, open), open.turn);
+  const sink = sinkTo(response, queue, open);
   const lastEventId = request.headers['last-event-id'];
   const after = typeof lastEventId === 'string' && lastEventId !== '' ? lastEventId : undefined;
   const detach = await gateway.watch(operation, body, caller, { sink, after });
@@ -84,7 +95,7 @@ function isChunked({ req }: ServerResponse): boolean {
   return req.httpVersionMinor > 0;
 }
 
-function outletOf(response: ServerResponse): Outlet {
+function outletOf(response: ServerResponse, { chunkOf }: SseStreams): Outlet {
   const { socket } = response.req;
   const chunked = isChunked(response);
   return {
@@ -110,9 +121,14 @@ function chunkOf(bytes: string): string {
   return `${bytes.length.toString(16)}\r\n${bytes}\r\n`;
 }
 
-function sinkTo(response: ServerResponse, queue: SendQueue): Sink {
+/** As it goes over the wire, a byte string. */
+function eventOf({ cursor, bytes }: Frame): string {
+  return `event: next\nid: ${cursor}\ndata: ${bytes}\n\n`;
+}
+
+function sinkTo(response: ServerResponse, queue: SendQueue, { eventOf }: SseStreams): Sink {
   return {
-    next: ({ cursor, bytes }: Frame) => queue.push(`event: next\nid: ${cursor}\ndata: ${bytes}\n\n`),
+    next: (frame: Frame) => queue.push(eventOf(frame)),
     ready: () => queue.ready(),
     end(error?: EngineError) {
       if (error !== undefined) {

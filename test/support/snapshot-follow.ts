@@ -146,7 +146,7 @@ async function readSnapshot(app: TestApp, way: Way): Promise<Snapshot> {
   if (way === 'right') return ask(app, SNAPSHOT);
   return withClient(app.env.DATABASE_URL ?? '', async (client) => {
     await client.query('begin');
-    await client.query('select from fanfare.shard for update');
+    await client.query('select from fanfare.shard order by id for update');
     await changeStock(app);
     // shows the change, whose event has no position while the shards are locked
     const snapshot = await ask(app, SNAPSHOT);

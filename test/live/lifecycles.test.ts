@@ -18,13 +18,13 @@ beforeAll(async () => {
 afterAll(() => app.stop());
 
 describe('subscribing and leaving without an event', () => {
-  it('leaves nothing behind, 2,000 times, in each way that there is', async () => {
+  it('leaves nothing behind, 5,000 times, in each way that there is', async () => {
     await liveQuietly(app, 800);
     const before = await takeStock(app);
-    await liveQuietly(app, 2_000);
+    await liveQuietly(app, 5_000);
     const after = await takeStock(app);
-    // less than the smallest closure for each of them
-    expect(after.heapBytes - before.heapBytes).toBeLessThan(2_000 * 400);
+    // far less than a stream holds; half of what grows is the process's own
+    expect(after.heapBytes - before.heapBytes).toBeLessThan(5_000 * 400);
     // each idle connection of a pool has a timer
     for (const [kind, count] of Object.entries(after.resources))
       expect(count, kind).toBeLessThanOrEqual((before.resources[kind] ?? 0) + 20);

@@ -43,6 +43,10 @@ function toDecimal(value: unknown): string {
 export const JsonScalar = new GraphQLScalarType<unknown, unknown>({
   name: 'JSON',
   description: 'Any JSON value.',
-  serialize: (value) => value,
+  // here, so that it is an error of its field: written later it would be one of the whole answer, or stream
+  serialize(value) {
+    if (JSON.stringify(value) === undefined) throw new TypeError(`expected a JSON value, found a ${typeof value}`);
+    return value;
+  },
   parseValue: (value) => value,
 });

@@ -118,7 +118,7 @@ export class Connection implements GraphqlSocket, Outlet, Departing, StreamHome 
     this.send(JSON.stringify({ id, type: MessageType.Error, payload: errors }));
   }
 
-  /** The one result of a query or mutation. */
+  /** The one result of a query or mutation. @throws before anything is sent if JSON has no form for it */
   answer(id: string, result: ExecutionResult): void {
     this.send(JSON.stringify({ id, type: MessageType.Next, payload: result }));
     this.send(JSON.stringify({ id, type: MessageType.Complete }));
@@ -135,16 +135,12 @@ export class Connection implements GraphqlSocket, Outlet, Departing, StreamHome 
 
   /** Where the results of a subscription go; its id must be free. */
   openStream(id: string): SocketStream {
-    const stream = new SocketStream(id, this);
-    this.#operations = [...this.#operations, stream];
-    return stream;
+    return this.#hold(new SocketStream(id, this));
   }
 
   /** A query or mutation begins; its id must be free. */
   openCall(id: string): SocketCall {
-    const call = new SocketCall(id);
-    this.#operations = [...this.#operations, call];
-    return call;
+    return this.#hold(new SocketCall(id));
   }
 
   /** The client wants no more of it, if there is such an operation. */
@@ -245,13 +241,18 @@ export class Connection implements GraphqlSocket, Outlet, Departing, StreamHome 
     this.#side.onClose(this, code, reason);
   }
 
+  #hold<Kind extends SocketOperation>(operation: Kind): Kind {
+    this.#operations = [...this.#operations, operation];
+    return operation;
+  }
+
   /** Without a "complete", which would tell the client that there is nothing to come back for. */
   #leaveAll(): void {
     for (const operation of this.#operations) operation.leave();
     this.#operations = NONE;
   }
 
-  /** graphql-ws gets messages parsed: while an operation runs it keeps what it was given, and the text is the larger part. */
+  /** Messages are parsed and limited once, here. */
   #receive(data: unknown, isBinary: boolean): void {
     if (this.#isClosing) return;
     if (isBinary) this.close(UNSUPPORTED_DATA, 'Text only');

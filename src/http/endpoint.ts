@@ -11,8 +11,8 @@ import { accepts, acceptsJson, asksForPage, headerOf, queryOf } from './request-
 import type { HttpServerOptions } from './server.ts';
 import { type SseStreams, serveSse } from './sse.ts';
 
-/** Answers a request to `/graphql`. @throws HttpFault, EngineError or a bug, before anything of the answer is sent */
-export type Endpoint = (request: IncomingMessage, response: ServerResponse) => Promise<void>;
+/** Answers a request. @throws HttpFault, EngineError or a bug, before anything of the answer is sent */
+export type Respond = (request: IncomingMessage, response: ServerResponse) => Promise<void>;
 
 type EndpointOptions = Pick<HttpServerOptions, 'schema' | 'gateway' | 'graphiql' | 'corsOrigins' | 'draining'>;
 
@@ -20,7 +20,7 @@ type EndpointOptions = Pick<HttpServerOptions, 'schema' | 'gateway' | 'graphiql'
  * `/graphql` but for its WebSockets: subscriptions, and what nobody wants in another form, as server-sent events into
  * `streams`; all else by yoga.
  */
-export function createEndpoint(options: EndpointOptions, streams: SseStreams): Endpoint {
+export function createEndpoint(options: EndpointOptions, streams: SseStreams): Respond {
   const { gateway, graphiql, corsOrigins } = options;
   const yoga = createGraphqlHttp(options);
 
@@ -41,14 +41,14 @@ export function createEndpoint(options: EndpointOptions, streams: SseStreams): E
     const body = toOperationRequest(request.method === 'POST' ? await readJsonBody(request) : queryOf(request));
     const idempotencyKey = readIdempotencyKey(headerOf(request, 'idempotency-key'), body.extensions);
     const caller: Caller = { principal, requestId, idempotencyKey };
-    const takesEvents = accepts(request, 'text/event-stream');
-    if (takesEvents && gateway.prepare(body, principal).kind === 'subscription') {
+    const operation = accepts(request, 'text/event-stream') ? gateway.prepare(body, principal) : undefined;
+    if (operation?.kind === 'subscription') {
       await admitStream(response, principal, options);
-      return serveSse(gateway, { request, response, body, caller }, streams);
+      return serveSse(gateway, { request, response, body, operation, caller }, streams);
     }
     const waiting: Caller = { ...caller, signal: hangUpSignal(response) };
-    if (!takesEvents || acceptsJson(request)) return serveByYoga(ofYoga(request, body), response, waiting);
-    return serveSse(gateway, { request, response, body, caller: waiting }, streams);
+    if (operation === undefined || acceptsJson(request)) return serveByYoga(ofYoga(request, body), response, waiting);
+    return serveSse(gateway, { request, response, body, operation, caller: waiting }, streams);
   };
 }
 

@@ -1,6 +1,6 @@
 import type { ServerResponse } from 'node:http';
 import { corsHeaders } from './cors.ts';
-import type { Endpoint } from './endpoint.ts';
+import type { Respond } from './endpoint.ts';
 import { pathOf, requireOneHost } from './request-head.ts';
 import type { HttpServerOptions } from './server.ts';
 
@@ -9,11 +9,11 @@ const IDLE_SOCKET_MS = 60_000;
 
 type RouteOptions = Pick<HttpServerOptions, 'servesGraphql' | 'corsOrigins' | 'draining' | 'readiness' | 'metrics'> & {
   /** Answers `/graphql`. */
-  readonly endpoint: Endpoint;
+  readonly endpoint: Respond;
 };
 
 /** Leads each request to what answers its path. What that throws is for the caller to answer. */
-export function createRoutes(options: RouteOptions): Endpoint {
+export function createRoutes(options: RouteOptions): Respond {
   const { endpoint, servesGraphql, corsOrigins, draining, readiness, metrics } = options;
   return async (request, response) => {
     // for an answer that its client does not read; pings keep streams alive. Not by the server: a WebSocket would keep the timer

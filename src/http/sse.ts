@@ -31,6 +31,8 @@ export interface SseRequest {
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
   readonly body: OperationRequest;
+  /** Of `body`. */
+  readonly operation: Operation;
   readonly caller: Caller;
 }
 
@@ -44,19 +46,18 @@ const PING_EVERY_MS = 12_000;
  * @see https://github.com/enisdenjo/graphql-sse/blob/master/PROTOCOL.md
  */
 export async function serveSse(gateway: Gateway, sse: SseRequest, open: SseStreams): Promise<void> {
-  const { body, caller } = sse;
-  const operation = gateway.prepare(body, caller.principal);
+  const { body, operation, caller } = sse;
   if (operation.kind === 'mutation' && sse.request.method === 'GET') throw new HttpFault(405, 'a mutation needs POST');
-  if (operation.kind === 'subscription') return serveSubscription(gateway, operation, sse, open);
+  if (operation.kind === 'subscription') return serveSubscription(gateway, sse, open);
   const result = await gateway.run(operation, body, caller);
+  const data = JSON.stringify(result); // before the head: what fails here is answered as an HTTP error
   start(sse.response);
-  sse.response.end(`event: next\ndata: ${JSON.stringify(result)}\n\nevent: complete\ndata:\n\n`);
+  sse.response.end(`event: next\ndata: ${data}\n\nevent: complete\ndata:\n\n`);
 }
 
 async function serveSubscription(
   gateway: Gateway,
-  operation: Operation,
-  { request, response, body, caller }: SseRequest,
+  { request, response, body, operation, caller }: SseRequest,
   open: SseStreams,
 ): Promise<void> {
   const queue = new SendQueue(outletOf(response, open), open.turn);

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { startApp, type TestApp } from '../support/app.ts';
-import { openSse, stockClient } from '../support/live-client.ts';
+import { openRawSocket, openSse, stockClient, subscribeMessage } from '../support/live-client.ts';
 import { createProbeDomain } from '../support/probe-domain.ts';
 import { toyMigrations } from '../support/toy-domain.ts';
 
@@ -49,6 +49,25 @@ it('masks the same over WebSocket and SSE', async () => {
   await sse.ended;
   expect(sse.results()[0]?.errors?.[0]?.extensions).toEqual({ code: 'INTERNAL' });
   expect(sse.text()).not.toContain('secret_table');
+});
+
+it('masks a value that JSON has no form for, as an error of its field', async () => {
+  const { data, errors } = await app.post('{ unwritable head }');
+  expect(errors).toMatchObject([{ path: ['unwritable'], extensions: { code: 'INTERNAL' } }]);
+  expect(JSON.stringify(errors)).not.toContain('BigInt');
+  expect(data ?? null).toBeNull();
+});
+
+it('masks an answer that can not be written, and goes on, over WebSocket and SSE', async () => {
+  const masked = [{ extensions: { code: 'INTERNAL' } }];
+  const socket = await openRawSocket(app.wsUrl, { key: app.key });
+  socket.send(subscribeMessage('1', '{ careless }'), subscribeMessage('2', '{ head }'));
+  expect(await socket.find(({ id }) => id === '1')).toMatchObject({ type: 'error', payload: masked });
+  await socket.find(({ id, type }) => id === '2' && type === 'complete');
+  await socket.end();
+  const sse = await openSse(app.url, { key: app.key, query: '{ careless }' });
+  await sse.ended;
+  expect(JSON.parse(sse.text()).errors).toMatchObject(masked);
 });
 
 it('shows what is wrong with an input', async () => {

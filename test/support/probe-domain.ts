@@ -74,6 +74,10 @@ export function createProbeDomain(): ProbeDomain {
     }),
   );
   builder.queryField('wrongInt', (t) => t.int({ scope: null, resolve: () => 2 ** 40 }));
+  // values that JSON has no form for: of a type that minds, and of one that does not
+  builder.queryField('unwritable', (t) => t.field({ type: 'JSON', scope: null, resolve: () => ({ big: 2n }) }));
+  builder.scalarType('Careless' as never, { serialize: (() => 2n) as never });
+  builder.queryField('careless', (t) => t.field({ type: 'Careless' as never, scope: null, resolve: () => 1 as never }));
   builder.mutationField('notesWrite', (t) =>
     t.change({
       scope: 'notes:write',

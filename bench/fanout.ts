@@ -3,16 +3,17 @@ import type { Broadcast } from './baselines/broadcast.ts';
 import type { EventBroadcast } from './baselines/event-broadcast.ts';
 import type { Bed } from './support/bed.ts';
 import type { Crowd, CrowdOptions } from './support/crowd-program.ts';
+import { untilBeat } from './support/pace.ts';
 import type { Row } from './support/report.ts';
 import { interleave } from './support/rounds.ts';
 import { startCluster } from './support/server.ts';
 import { median } from './support/statistics.ts';
 import { openEmitter } from './support/store.ts';
 import { describeCost, startUsageMeter, type Used } from './support/usage.ts';
-import { type Audience, untilAllHear, type WaveKind } from './support/waves.ts';
+import { type Audience, untilAllHear, WAVE_EVERY_MS, type WaveKind } from './support/waves.ts';
 
 const CLIENTS = 1_000;
-const SINGLE = { name: 'one event', events: 1, waves: 20 };
+const SINGLE = { name: 'one event', events: 1, waves: 30 };
 const TEN = { name: 'ten at a time', events: 10, waves: 6 };
 const BURST = { name: 'burst of 100', events: 100, waves: 2 };
 
@@ -119,6 +120,7 @@ async function runWaves({ crowd, senderPid, send }: Audience, { events, waves }:
   const rates: number[] = [];
   const meter = startUsageMeter({ sender: () => [senderPid], crowd: () => [crowd.pid] });
   for (let wave = 0; wave < waves; wave++) {
+    await untilBeat(WAVE_EVERY_MS);
     await crowd.call('begin', events);
     await send(events);
     const { firstAt, lastAt, frames } = await crowd.call('finish');

@@ -6,6 +6,11 @@ export interface Throughput {
   readonly seconds: number;
 }
 
+/** Resolves at the next multiple of so many ms of this process's clock. */
+export async function untilBeat(everyMs: number): Promise<void> {
+  await wait(everyMs - (performance.now() % everyMs));
+}
+
 /** Starts calls at a steady rate. @returns how late the latest was started, in ms */
 export async function steadily(
   { perSecond, count }: { readonly perSecond: number; readonly count: number },

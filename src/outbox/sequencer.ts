@@ -105,9 +105,10 @@ export function createSequencer(deps: SequencerDeps): Sequencer {
 
   async function sendOn(batch: readonly ShardRecord[], parked: number): Promise<void> {
     if (batch.length === 0) return;
-    observe({ name: 'relay.stamped', events: batch.length });
+    // no line of the log for each: it would stand between an event's stamp and its way out
+    observe({ name: 'relay.stamped', level: 'debug', events: batch.length });
     await publish(batch).catch((error: unknown) => observe({ name: 'relay.publish_failed', level: 'warn', error }));
-    observe({ name: 'relay.batch', events: batch.length, parked });
+    observe({ name: 'relay.batch', level: 'debug', events: batch.length, parked });
   }
 
   async function stamp({ seqs, invalid }: Checked): Promise<Stamped> {

@@ -97,7 +97,7 @@ export function createWakeup(): Wakeup {
   return {
     wake() {
       hinted = true;
-      rest?.abort();
+      rest?.abort('hinted'); // without a reason, an error with its stack is made for each hint
     },
     clear() {
       hinted = false;
@@ -106,7 +106,7 @@ export function createWakeup(): Wakeup {
       if (hinted || signal.aborted) return;
       const resting = new AbortController();
       rest = resting;
-      const stop = () => resting.abort();
+      const stop = () => resting.abort('stopped');
       signal.addEventListener('abort', stop, { once: true });
       await clock.wait(ms, resting.signal);
       signal.removeEventListener('abort', stop);

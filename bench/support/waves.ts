@@ -1,7 +1,6 @@
 import { eventually } from '../../test/support/eventually.ts';
 import type { Worker } from '../../test/support/worker.ts';
 import type { Crowd } from './crowd-program.ts';
-import { untilBeat } from './pace.ts';
 import { median } from './statistics.ts';
 import { startUsageMeter, type Used } from './usage.ts';
 import { setWallClock, type WallClock } from './wall-clock.ts';
@@ -16,12 +15,6 @@ export interface Audience {
   /** When the last wave's events were there to be sent, in ms of the day's clock. @default the moment of `send` */
   readonly readyAt?: () => Promise<number>;
 }
-
-/**
- * On both sides a wave begins at a beat. One side has to wait for its events' commit and stamp, by a poll of the outbox; the
- * other, sending without a break, would find its caches and cores warm, which was worth 10 to 40 % of its rate.
- */
-export const WAVE_EVERY_MS = 200;
 
 /** How many events each wave brings to each socket, and how many waves there are. */
 export interface WaveKind {
@@ -73,7 +66,6 @@ async function runWave(
   { crowd, send, readyAt }: Audience,
   { events, clock }: { readonly events: number; readonly clock: WallClock },
 ): Promise<number> {
-  await untilBeat(WAVE_EVERY_MS);
   await crowd.call('begin', events);
   const sentAt = clock.now();
   await send(events);

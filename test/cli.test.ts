@@ -4,11 +4,13 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
+import { sql } from 'kysely';
 import { afterAll, beforeAll, describe, expect, inject, onTestFinished, test } from 'vitest';
 import { domain } from '#domain';
 import { readConfig } from '../src/config.ts';
 import { makeKey, parseKey } from '../src/identity/key-format.ts';
 import { bannerText } from '../src/main/banner.ts';
+import { withDatabase } from '../src/main/offline.ts';
 import { type Backend, startApp, type TestApp } from './support/app.ts';
 import { childEnv } from './support/child-env.ts';
 import { eventually } from './support/eventually.ts';
@@ -203,6 +205,50 @@ describe.each<Backend>(['embedded', 'postgres', 'postgres and redis'])('fanfare 
     expect(run.said()).toContain('before the log was restored');
     await again.stop();
   });
+});
+
+describe.each<Backend>(['embedded', 'postgres'])('fanfare check-documents, %s', (backend) => {
+  test('tells which registered documents this program can not use', async () => {
+    const app = await startApp({ backend, domain });
+    onTestFinished(app.stop);
+    const register = (selection: string) =>
+      app.post(`mutation { webhookCreate(input: { url: "http://127.0.0.1:1/", ${selection} }) { __typename } }`);
+    await register('eventTypes: [ORDER_PLACED]');
+    const made = await register(
+      'description: "old", query: "subscription { orderPlaced { id order { total { amount } } } }"',
+    );
+    expect(made.data.webhookCreate.__typename).toBe('WebhookCreateSuccess');
+    if (backend === 'embedded') {
+      const refused = start(['check-documents'], app.env);
+      expect(await refused.code).toBe(1);
+      expect(refused.said()).toContain('another process');
+      await app.app.stop();
+    }
+    expect(await printed(['check-documents'], app.env)).toBe('2 webhooks checked: this schema breaks none\n');
+
+    await withDatabase({ databaseUrl: app.env.DATABASE_URL, dataDir: app.env.DATA_DIR ?? '' }, ({ db }) =>
+      sql`update fanfare.webhook set document = replace(document, 'amount', 'sum') where description = 'old'`.execute(
+        db,
+      ),
+    );
+    const run = start(['check-documents'], app.env);
+    expect(await run.code).toBe(1);
+    expect(run.printed()).toMatch(
+      /^BROKEN {6}wh_\w+ of acc_default "old" \(ACTIVE\): Cannot query field "sum" on type "\w+".* \(line 1, column \d+\)\n2 webhooks checked: this schema breaks 1 webhook; deployed, /,
+    );
+    const json = start(['check-documents', '--json'], app.env);
+    expect(await json.code).toBe(1);
+    expect(JSON.parse(json.printed())).toHaveLength(2);
+  });
+});
+
+test.each([
+  [['check-documents', '--jsn'], 'there is no option --jsn; did you mean "--json"?'],
+  [['check-documents', 'all'], 'there is nothing to do with "all"'],
+])('fanfare %j is refused', async (args, message) => {
+  const run = start(args, {});
+  expect(await run.code).toBe(2);
+  expect(run.said()).toContain(message);
 });
 
 test('refuses a new epoch where there is no installation, and makes no folder', async () => {

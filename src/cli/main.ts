@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { CliError, nearWord, readArguments, UsageError } from './arguments.ts';
 import { askServer } from './ask.ts';
+import { describeChecked, wouldBreak } from './check-documents.ts';
 import { watchEvents } from './watch.ts';
 
 /** The environment's settings. */
@@ -23,6 +24,9 @@ fanfare ask DOCUMENT      send a query or mutation and print the answer; - reads
 fanfare key new           print a new key for ADMIN_API_KEY
 fanfare secrets-key       print a new key for SECRETS_KEY
 fanfare epoch new         after restoring a backup, with all servers stopped: make old cursors fail (DATABASE_URL or DATA_DIR)
+fanfare check-documents   before a deploy: which registered documents this program's schema breaks or finds deprecated (DATABASE_URL
+                          or DATA_DIR); exits with 1 if it breaks one
+    --json                print what was found as JSON
 fanfare version           print the version
 fanfare help              print this
 `;
@@ -35,6 +39,7 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     if (!(await isHelp(args, 0))) print((await offline()).newSecretsKey());
   },
   epoch: (args, env) => makeNew(args, { of: 'epoch', make: () => replaceEpoch(env) }),
+  'check-documents': checkCommand,
   version: async (args) => {
     if (!(await isHelp(args, 0))) print(readVersion());
   },
@@ -155,10 +160,24 @@ async function isHelp(args: readonly string[], maxWords: number): Promise<boolea
 
 async function replaceEpoch(env: Env): Promise<string> {
   const { replaceEpoch: replace } = await offline();
-  return replace({
-    databaseUrl: env.DATABASE_URL?.trim() || undefined,
-    dataDir: env.DATA_DIR?.trim() || '.fanfare',
-  });
+  return replace(whereabouts(env));
+}
+
+async function checkCommand(args: readonly string[], env: Env): Promise<boolean> {
+  const { positionals, flags, wantsHelp } = await readArguments(args, [], ['json']);
+  if (wantsHelp) {
+    print(HELP.trimEnd());
+    return true;
+  }
+  if (positionals.length > 0) throw new UsageError(`there is nothing to do with "${positionals[0]}"`);
+  const { checkRegistered } = await import('../main/check-documents.ts');
+  const checked = await checkRegistered(whereabouts(env));
+  print(flags.has('json') ? JSON.stringify(checked) : describeChecked(checked));
+  return !wouldBreak(checked);
+}
+
+function whereabouts(env: Env) {
+  return { databaseUrl: env.DATABASE_URL?.trim() || undefined, dataDir: env.DATA_DIR?.trim() || '.fanfare' };
 }
 
 /** Loaded when needed: with it come the database drivers, and half a second. */

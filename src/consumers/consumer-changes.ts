@@ -1,10 +1,10 @@
-import { toEventFilter } from '../graphql/event-filter.ts';
+import { EVENT_FILTER, toStoredFilter } from '../graphql/event-filter.ts';
 import { resolveCursor } from '../outbox/place.ts';
 import { ackConsumer, placeOfAck } from './ack.ts';
 import { requireSight, SCOPE } from './consumer.ts';
 import type { declareConsumer } from './consumer-fields.ts';
 import type { ConsumerBuilder } from './graphql.ts';
-import { checkFilter, checkName, createConsumer, deleteConsumer } from './registration.ts';
+import { checkName, createConsumer, deleteConsumer } from './registration.ts';
 
 /** Adds what changes consumers. */
 export function addConsumerChanges(builder: ConsumerBuilder, consumer: ReturnType<typeof declareConsumer>): void {
@@ -15,14 +15,14 @@ export function addConsumerChanges(builder: ConsumerBuilder, consumer: ReturnTyp
         'Makes a consumer. One that has this name and filter already is given as it is, wherever it stands: call it at each start of a program.',
       args: {
         name: t.arg.string({ required: true, description: '1 to 100 of A-Z a-z 0-9 . _ -' }),
-        filter: t.arg({ type: 'EventFilter' as never, description: 'Which events it gives; left out: all.' }),
+        filter: t.arg({ type: EVENT_FILTER, description: 'Which events it gives; left out: all.' }),
         startAfter: t.arg.string({
           description: 'A cursor: a new consumer begins behind it. Left out: with the next event.',
         }),
       },
       success: { consumer },
       prepare: async ({ name, filter: given, startAfter }, { engine, accountId, principal }) => {
-        const filter = checkFilter(toEventFilter(given));
+        const filter = toStoredFilter(given);
         requireSight(engine.registry, principal, { filter, narrowing: principal.narrowing });
         checkName(name);
         return { filter, startAfter: startAfter ? await resolveCursor(engine, accountId, startAfter) : undefined };

@@ -1,5 +1,6 @@
-import { EVENT_TYPE, NODE } from '../graphql/base-types.ts';
-import { type EventFilter, filterOf } from '../outbox/filter.ts';
+import { NODE } from '../graphql/base-types.ts';
+import { EVENT_SELECTION } from '../graphql/event-filter.ts';
+import { filterOf } from '../outbox/filter.ts';
 import { type Consumer, SCOPE } from './consumer.ts';
 import type { ConsumerBuilder } from './graphql.ts';
 import { createLeaseLoader, type LeaseRow } from './lease-loader.ts';
@@ -11,7 +12,6 @@ const MAX_INT = 2_147_483_647;
 
 /** Declares `Consumer`. */
 export function declareConsumer(builder: ConsumerBuilder) {
-  const filter = declareFilter(builder);
   const lease = declareLease(builder);
   const loadLeases = createLeaseLoader();
   const loadOldest = createOldestLoader();
@@ -23,7 +23,11 @@ export function declareConsumer(builder: ConsumerBuilder) {
     fields: (t) => ({
       id: t.exposeID('id', { description: '`cns_…`' }),
       name: t.exposeString('name', { description: 'Unique in the account.' }),
-      filter: t.field({ type: filter, description: 'Which events it gives.', resolve: filterOf }),
+      filter: t.field({
+        type: EVENT_SELECTION,
+        description: 'Which events it gives.',
+        resolve: (consumer) => filterOf(consumer) as never,
+      }),
       createdBy: t.exposeString('created_by', { nullable: true, description: 'The key that made it.' }),
       createdAt: t.field({ type: 'DateTime', resolve: ({ created_at }) => created_at }),
       position: t.string({
@@ -67,20 +71,6 @@ function secondsSince(moment: Date | null, nowMs: number): number {
 /** A count as GraphQL's Int can hold it. */
 export function countBehind(events: number): number {
   return Math.min(Math.max(events, 0), MAX_INT);
-}
-
-function declareFilter(builder: ConsumerBuilder) {
-  const ref = builder.objectRef<EventFilter>('ConsumerFilter');
-  ref.implement({
-    description: 'An `EventFilter`, as it was given: a part that is null holds for all events.',
-    fields: (t) => ({
-      types: t.field({ type: [EVENT_TYPE], nullable: true, resolve: ({ types }) => (types ?? null) as never }),
-      subjects: t.idList({ nullable: true, resolve: ({ subjects }) => (subjects ? [...subjects] : null) }),
-      related: t.idList({ nullable: true, resolve: ({ related }) => (related ? [...related] : null) }),
-      changed: t.stringList({ nullable: true, resolve: ({ changed }) => (changed ? [...changed] : null) }),
-    }),
-  });
-  return ref;
 }
 
 function declareLease(builder: ConsumerBuilder) {

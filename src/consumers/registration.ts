@@ -15,7 +15,7 @@ const NAME = /^[A-Za-z0-9._-]{1,100}$/;
 export interface NewConsumer {
   /** Checked by `checkName`. */
   readonly name: string;
-  /** Checked by `checkFilter`. */
+  /** Checked by `toStoredFilter`. */
   readonly filter: EventFilter;
   /** Begins behind this position; undefined begins with the next event. */
   readonly startAfter: number | undefined;
@@ -26,26 +26,6 @@ export interface NewConsumer {
 export function checkName(name: string): string {
   if (NAME.test(name)) return name;
   throw new EngineError('BAD_INPUT', '"name" must have 1 to 100 of the characters A-Z a-z 0-9 . _ -');
-}
-
-/**
- * A filter as it is stored: the values of each part sorted, each once.
- * @throws EngineError BAD_INPUT for an empty part, which nothing would pass, and for characters that can't be stored
- */
-export function checkFilter(filter: EventFilter): EventFilter {
-  const parts = FILTER_PARTS.flatMap((part) => {
-    const values = filter[part];
-    if (values === undefined) return [];
-    if (values.length === 0)
-      throw new EngineError('BAD_INPUT', `filter.${part} is empty, so that no event would pass; leave it out`);
-    if (!values.every((value) => value.isWellFormed() && !value.includes('\0')))
-      throw new EngineError(
-        'BAD_INPUT',
-        `filter.${part} has a character that can't be stored: U+0000 or half a surrogate pair`,
-      );
-    return [[part, [...new Set(values)].sort()] as const];
-  });
-  return Object.fromEntries(parts);
 }
 
 /**

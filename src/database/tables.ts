@@ -104,8 +104,14 @@ export interface EngineTables {
     subjects: string[] | null;
     related: string[] | null;
     changed: string[] | null;
+    triggers: string[] | null;
     live_after: number;
     backfilled_to: number;
+    /** Seconds. */
+    retry_delays: number[] | null;
+    /** Seconds. */
+    retry_window: number | null;
+    held_until: Date | null;
     failures: Generated<number>;
     version: Generated<number>;
     created_by: string | null;
@@ -133,6 +139,7 @@ export interface EngineTables {
     generation: Generated<number>;
     step: Generated<number>;
     attempts: Generated<number>;
+    began_at: Date | null;
     body_key: string | null;
     born_at: Date;
   };
@@ -208,6 +215,7 @@ interface ConsumerColumns {
   subjects: string[] | null;
   related: string[] | null;
   changed: string[] | null;
+  triggers: string[] | null;
   narrowing: JSONColumnType<readonly Readonly<Record<string, readonly string[]>>[]>;
   leased_to: number;
   created_by: string | null;

@@ -4,7 +4,7 @@ import type { EventDefinition } from '../outbox/event.ts';
 import type { EventFilter } from '../outbox/filter.ts';
 import { EVENT } from './base-types.ts';
 import type { EngineBuilder } from './builder.ts';
-import { eventFilterInput, toEventFilter } from './event-filter.ts';
+import { declareEventFilter, toEventFilter } from './event-filter.ts';
 import { registryOf } from './registry.ts';
 
 /** What a subscription field asks of the live room. */
@@ -44,7 +44,7 @@ const AFTER = 'A cursor: go on behind it, without gap or repeat. Left out: from 
 /** Declares `events` and one field per event. They resolve one event; where events come from is not theirs to know. */
 export function declareEventFields(builder: EngineBuilder, events: readonly EventDefinition[]): void {
   // declared now: Query.events, which is built before, names it
-  const filterInput = eventFilterInput(builder);
+  const filterInput = declareEventFilter(builder);
   builder.subscriptionField('events', (t) =>
     t.field({
       type: EVENT,
@@ -60,10 +60,14 @@ export function declareEventFields(builder: EngineBuilder, events: readonly Even
       t.field({
         type: registryOf(builder).eventRefs.get(event.name) as never,
         description: event.description ?? `\`${event.name}\`, as it happens.`,
-        args: { after: t.arg.string({ description: AFTER }) },
-        subscribe: (_root, { after }, _context, info) =>
+        args: { filter: t.arg({ type: filterInput }), after: t.arg.string({ description: AFTER }) },
+        subscribe: (_root, { filter, after }, _context, info) =>
           new StreamSource(
-            { filter: { types: [event.name] }, after: after ?? undefined, scopes: ['events:read', event.scope] },
+            {
+              filter: { ...toEventFilter(filter, event), types: [event.name] },
+              after: after ?? undefined,
+              scopes: ['events:read', event.scope],
+            },
             info,
           ),
         resolve: (record) => record,

@@ -40,29 +40,37 @@ export interface Whereabouts {
  * @throws StartupError while a server runs on it (it would go on with the old epoch), or where there is no installation
  */
 export async function replaceEpoch(where: Whereabouts): Promise<string> {
-  return where.databaseUrl === undefined ? replaceInFolder(where.dataDir) : replaceInPostgres(where.databaseUrl);
+  const { databaseUrl: url } = where;
+  return withDatabase(where, async (database) => {
+    if (url === undefined) return updateEpoch(database);
+    const release = await takeModeLock({ url, kind: 'exclusive', clock: systemClock, onLost: () => {} }).catch(refuse);
+    return updateEpoch(database).finally(release);
+  });
 }
 
-async function replaceInFolder(dataDir: string): Promise<string> {
+/**
+ * Opens an installation's database as it is, and closes it after the work.
+ * @throws StartupError where there is none, or a server has the embedded one open
+ */
+export async function withDatabase<T>(
+  { databaseUrl, dataDir }: Whereabouts,
+  work: (database: Database) => Promise<T>,
+): Promise<T> {
+  if (databaseUrl === undefined) return withFolder(dataDir, work);
+  const database = await connectPostgres({ url: databaseUrl, maxConnections: 1, applicationName: 'fanfare offline' });
+  return work(database).finally(() => database.close());
+}
+
+async function withFolder<T>(dataDir: string, work: (database: Database) => Promise<T>): Promise<T> {
   if (!existsSync(join(dataDir, 'pglite'))) {
     throw new StartupError(`there is no embedded database in ${dataDir}; set DATA_DIR, or DATABASE_URL for Postgres`);
   }
   const folder = await openDataFolder(dataDir);
   try {
     const database = await openPglite({ dataDir: join(folder.path, 'pglite') });
-    return await updateEpoch(database).finally(() => database.close());
+    return await work(database).finally(() => database.close());
   } finally {
     folder.close();
-  }
-}
-
-async function replaceInPostgres(url: string): Promise<string> {
-  const database = await connectPostgres({ url, maxConnections: 1, applicationName: 'fanfare epoch' });
-  try {
-    const release = await takeModeLock({ url, kind: 'exclusive', clock: systemClock, onLost: () => {} }).catch(refuse);
-    return await updateEpoch(database).finally(release);
-  } finally {
-    await database.close();
   }
 }
 

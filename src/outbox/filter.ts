@@ -14,37 +14,40 @@ export interface EventFilter {
   readonly related?: readonly string[];
   /** Names of changed fields; a fact has none. */
   readonly changed?: readonly string[];
+  /** As `changed` for updates; facts pass. */
+  readonly triggers?: readonly string[];
 }
 
 /** The parts of a filter. */
-export const FILTER_PARTS = ['types', 'subjects', 'related', 'changed'] as const;
+export const FILTER_PARTS = ['types', 'subjects', 'related', 'changed', 'triggers'] as const;
 
 /** A filter as rows keep it: null for a part that is absent. */
-export interface FilterColumns {
-  readonly types: string[] | null;
-  readonly subjects: string[] | null;
-  readonly related: string[] | null;
-  readonly changed: string[] | null;
-}
+export type FilterColumns = { readonly [Part in keyof EventFilter]-?: string[] | null };
 
 /** The filter that a row keeps. */
-export function filterOf({ types, subjects, related, changed }: FilterColumns): EventFilter {
-  return {
-    ...(types === null ? {} : { types }),
-    ...(subjects === null ? {} : { subjects }),
-    ...(related === null ? {} : { related }),
-    ...(changed === null ? {} : { changed }),
-  };
+export function filterOf(columns: FilterColumns): EventFilter {
+  return Object.fromEntries(
+    FILTER_PARTS.flatMap((part) => {
+      const values = columns[part];
+      return values === null ? [] : [[part, values] as const];
+    }),
+  );
 }
 
 /** What a row keeps of a filter. */
-export function filterColumns({ types, subjects, related, changed }: EventFilter): FilterColumns {
+export function filterColumns(filter: EventFilter): FilterColumns {
+  const { types, subjects, related, changed, triggers } = filter;
   return {
-    types: types ? [...types] : null,
-    subjects: subjects ? [...subjects] : null,
-    related: related ? [...related] : null,
-    changed: changed ? [...changed] : null,
+    types: copyOf(types),
+    subjects: copyOf(subjects),
+    related: copyOf(related),
+    changed: copyOf(changed),
+    triggers: copyOf(triggers),
   };
+}
+
+function copyOf(values: readonly string[] | undefined): string[] | null {
+  return values === undefined ? null : [...values];
 }
 
 /** What a filter looks at. */
@@ -67,6 +70,10 @@ function predicates(filter: EventFilter): ((event: FilteredEvent) => boolean)[] 
   if (filter.subjects) tests.push(includes(filter.subjects, (event) => event.subjectId));
   if (filter.related) tests.push(overlaps(filter.related, (event) => event.related));
   if (filter.changed) tests.push(overlaps(filter.changed, (event) => event.changed));
+  if (filter.triggers) {
+    const isTriggered = overlaps(filter.triggers, (event) => event.changed);
+    tests.push((event) => event.changed.length === 0 || isTriggered(event));
+  }
   return tests;
 }
 
@@ -88,11 +95,12 @@ export function filterSql(
   return eb.and(
     filters
       .map(storable)
-      .flatMap(({ types, subjects, related, changed }) => [
+      .flatMap(({ types, subjects, related, changed, triggers }) => [
         ...(types ? [sql<SqlBool>`e.name = any(${types}::text[])`] : []),
         ...(subjects ? [sql<SqlBool>`e.subject_id = any(${subjects}::text[])`] : []),
         ...(related ? [sql<SqlBool>`e.related && ${related}::text[]`] : []),
         ...(changed ? [sql<SqlBool>`e.changed && ${changed}::text[]`] : []),
+        ...(triggers ? [sql<SqlBool>`(e.changed = '{}' or e.changed && ${triggers}::text[])`] : []),
       ]),
   );
 }
@@ -108,8 +116,8 @@ function storable(filter: EventFilter): EventFilter {
 
 /** One text for equal filters, whatever the order and repetition of their values: for keys of shared work. */
 export function filterKey(filters: readonly EventFilter[]): string {
-  const parts = filters.map(({ types, subjects, related, changed }) =>
-    [types, subjects, related, changed].map((values) => (values ? [...new Set(values)].sort() : null)),
+  const parts = filters.map((filter) =>
+    FILTER_PARTS.map((part) => (filter[part] ? [...new Set(filter[part])].sort() : null)),
   );
   return JSON.stringify(parts);
 }

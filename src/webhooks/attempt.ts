@@ -11,7 +11,7 @@ import {
 } from './failure.ts';
 import type { CallbackGuard } from './guard.ts';
 import { type CapturedResponse, captureHeaders, readBody } from './response.ts';
-import { parseRetryAfter } from './schedule.ts';
+import { parseRetryAfter } from './retry-after.ts';
 import { createSocketWatch, type SocketTrace } from './socket-watch.ts';
 
 /** One signed request, ready to go out. */
@@ -37,8 +37,6 @@ export interface AttemptEvidence {
   readonly remoteAddress: string | undefined;
   /** What the receiver asked for beside a failure, not capped. */
   readonly retryAfterMs: number | undefined;
-  /** Status 410: the receiver wants no more, ever. */
-  readonly gone: boolean;
 }
 
 export type AttemptOutcome = AttemptEvidence & AttemptResult;
@@ -144,7 +142,6 @@ export function createSender(options: SenderOptions): Sender {
       durationMs: Math.round(durationMs),
       remoteAddress: proxy === undefined ? trace?.remoteAddress : undefined,
       retryAfterMs: hasFailed ? parseRetryAfter(response.responseHeaders['retry-after'], clock.now()) : undefined,
-      gone: response.statusCode === 410,
     };
   }
 

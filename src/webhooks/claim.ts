@@ -17,6 +17,8 @@ export interface Claim {
   readonly step: number;
   /** Attempts ever made. */
   readonly attempts: number;
+  /** How long before the claim the first on the present schedule began; 0 before it. */
+  readonly sinceFirstMs: number;
   /** Where its body is stored; null before it was rendered. */
   readonly bodyKey: string | null;
 }
@@ -83,6 +85,7 @@ interface ClaimRow {
   readonly generation: number;
   readonly step: number;
   readonly attempts: number;
+  readonly since_first_ms: number;
   readonly body_key: string | null;
 }
 
@@ -97,6 +100,7 @@ function toClaim(row: ClaimRow): Claim {
     generation: row.generation,
     step: row.step,
     attempts: row.attempts,
+    sinceFirstMs: row.since_first_ms,
     bodyKey: row.body_key,
   };
 }

@@ -3,7 +3,8 @@ import type { AttemptOutcome, Sender } from './attempt.ts';
 import type { Claim } from './claim.ts';
 import type { AttemptRecord, ClaimResult } from './finish.ts';
 import type { ReadyDelivery } from './prepare.ts';
-import { nextAttemptDelayMs } from './schedule.ts';
+import { scheduleOf } from './retries.ts';
+import { nextAttemptDelayMs, type Schedule } from './schedule.ts';
 import { signPayload } from './sign.ts';
 
 export interface DeliverDeps {
@@ -16,9 +17,18 @@ export interface DeliverDeps {
 /** What came of an attempt: its result, and what it says of the receiver. */
 export interface Delivered {
   readonly result: ClaimResult;
-  /** Status 410: the receiver wants no more, ever. */
-  readonly gone: boolean;
+  readonly receiver: ReceiverState;
 }
+
+/**
+ * - `gone` answered 410: it wants no more, ever
+ * - `busy` answered 429 or 503: it wants nothing for a while, as long as it said, if it did
+ * - `fair` any other
+ */
+export type ReceiverState =
+  | { readonly kind: 'gone' }
+  | { readonly kind: 'busy'; readonly forMs: number | undefined }
+  | { readonly kind: 'fair' };
 
 /**
  * Makes one attempt: signs with a fresh timestamp, sends, decides. Never rejects: what can't be signed is a failed attempt.
@@ -28,7 +38,11 @@ export async function deliver(deps: DeliverDeps, ready: ReadyDelivery, signal: A
   const { claim, webhook, body } = ready;
   const startedAt = new Date(deps.engine.clock.now());
   const outcome = await send().catch(brokenRequest);
-  return { result: decide(claim, { outcome, startedAt, random: deps.random() }), gone: outcome.gone };
+  const schedule = scheduleOf(webhook);
+  return {
+    result: decide(claim, { outcome, startedAt, schedule, random: deps.random() }),
+    receiver: stateOf(outcome),
+  };
 
   async function send(): Promise<AttemptOutcome> {
     const headers = toHeaders(deps.engine, ready, Math.floor(startedAt.getTime() / 1_000));
@@ -66,23 +80,33 @@ function brokenRequest(error: unknown): AttemptOutcome {
     durationMs: 0,
     remoteAddress: undefined,
     retryAfterMs: undefined,
-    gone: false,
   };
+}
+
+function stateOf({ statusCode, retryAfterMs }: AttemptOutcome): ReceiverState {
+  if (statusCode === 410) return { kind: 'gone' };
+  return statusCode === 429 || statusCode === 503 ? { kind: 'busy', forMs: retryAfterMs } : { kind: 'fair' };
 }
 
 interface Evidence {
   readonly outcome: AttemptOutcome;
   readonly startedAt: Date;
+  readonly schedule: Schedule;
   readonly random: number;
 }
 
-function decide(claim: Claim, { outcome, startedAt, random }: Evidence): ClaimResult {
+function decide(claim: Claim, { outcome, startedAt, schedule, random }: Evidence): ClaimResult {
   // given up by us: the receiver may have got it, so the same bytes go out again under the same id
   if (outcome.kind === 'failed' && outcome.errorClass === 'ABORTED') return { claim, status: 'released' };
   const attempt = toRecord(outcome, startedAt);
   if (outcome.kind === 'succeeded') return { claim, status: 'succeeded', attempt };
   const isPing = claim.seq === 0;
-  const delayMs = nextAttemptDelayMs({ attempt: claim.step + 1, random, retryAfterMs: outcome.retryAfterMs });
+  const delayMs = nextAttemptDelayMs(schedule, {
+    made: claim.step + 1,
+    elapsedMs: claim.sinceFirstMs + outcome.durationMs,
+    random,
+    retryAfterMs: outcome.retryAfterMs,
+  });
   if (isPing || delayMs === undefined) return { claim, status: 'exhausted', attempt };
   return { claim, status: 'rescheduled', attempt, delayMs };
 }

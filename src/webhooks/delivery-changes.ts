@@ -1,4 +1,5 @@
 import { EVENT_TYPE } from '../graphql/base-types.ts';
+import { EVENT_FILTER } from '../graphql/event-filter.ts';
 import { pingWebhook, retryDelivery } from './deliveries.ts';
 import type { declareDelivery } from './delivery-fields.ts';
 import { dryRun } from './dry-run.ts';
@@ -48,6 +49,7 @@ function addDryRun(builder: WebhookBuilder): void {
         eventTypes: t.arg({ type: [EVENT_TYPE], description: 'Either these …' }),
         query: t.arg.string({ description: '… or a subscription document.' }),
         variables: t.arg({ type: 'JSON', description: 'Of the document.' }),
+        filter: t.arg({ type: EVENT_FILTER, description: 'As in `webhookCreate`.' }),
         scopes: t.arg.stringList({ description: 'As in `webhookCreate`.' }),
         eventId: t.arg.id({ description: 'Left out: the newest event that such a webhook would get.' }),
       },

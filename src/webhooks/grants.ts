@@ -1,5 +1,6 @@
 import { EngineError } from '../errors.ts';
 import type { EngineServices } from '../graphql/context.ts';
+import { toStoredFilter } from '../graphql/event-filter.ts';
 import { ENGINE_SCOPES, type Principal } from '../identity/principal.ts';
 import type { EventFilter } from '../outbox/filter.ts';
 import type { DocumentReader, Selection } from './selection.ts';
@@ -15,6 +16,8 @@ export interface GrantRequest {
   readonly eventTypes?: readonly string[] | null | undefined;
   readonly query?: string | null | undefined;
   readonly variables?: unknown;
+  /** A coerced `EventFilter`, with `eventTypes`: a document has one of its own. */
+  readonly filter?: unknown;
   /** Left out: the fewest that serve. */
   readonly scopes?: readonly string[] | null | undefined;
 }
@@ -22,7 +25,8 @@ export interface GrantRequest {
 /**
  * Checks what a webhook is to ask for, and decides its scopes: those asked for, or the fewest that serve. Both are out
  * of the creator's own.
- * @throws DocumentInvalid; EngineError BAD_INPUT for both or neither of `eventTypes` and `query`, an unknown scope, or a character that can't be stored;
+ * @throws DocumentInvalid; EngineError BAD_INPUT for both or neither of `eventTypes` and `query`, for a filter beside a
+ * document, an unknown scope, or a character that can't be stored;
  * FORBIDDEN for a scope that the creator lacks, or one that was not asked for and is needed
  */
 export function checkSelection(
@@ -38,7 +42,23 @@ export function checkSelection(
       ? needsOfTypes(engine, documents, { selection, asked })
       : needsOfDocument(engine, documents, { source: selection.document, selection, asked });
   for (const scope of needed) requireGranted(asked, principal, scope);
-  return { ...selection, filter, scopes: [...new Set(granted ?? needed)].sort() };
+  return {
+    ...selection,
+    filter: { ...filter, ...(selection.document === null ? readFilter(request) : noFilter(request)) },
+    scopes: [...new Set(granted ?? needed)].sort(),
+  };
+}
+
+/** What is asked of the events of `eventTypes`. */
+function readFilter({ filter }: GrantRequest): EventFilter {
+  const { types, ...parts } = toStoredFilter(filter);
+  if (types !== undefined) throw new EngineError('BAD_INPUT', 'give the types by "eventTypes", not by filter.types');
+  return parts;
+}
+
+function noFilter({ filter }: GrantRequest): EventFilter {
+  if (!isGiven(filter)) return {};
+  throw new EngineError('BAD_INPUT', 'give the filter inside "query", as an argument of its root field');
 }
 
 function readSelection({ eventTypes, query, variables }: GrantRequest): Selection {

@@ -3,6 +3,7 @@ import type { EngineBuilder } from '../graphql/builder.ts';
 import { registryOf } from '../graphql/registry.ts';
 import { addDeliveryChanges } from './delivery-changes.ts';
 import { addDeliveryQueries, declareDelivery } from './delivery-fields.ts';
+import { declareRetries } from './retry-fields.ts';
 import { addWebhookChanges } from './webhook-changes.ts';
 import { declareWebhook } from './webhook-fields.ts';
 
@@ -21,6 +22,7 @@ export function addWebhookFields(builder: EngineBuilder): void {
   const typed = builder as unknown as WebhookBuilder; // the same builder: the engine's tables are in every database
   const delivery = declareDelivery(typed);
   addDeliveryQueries(typed, delivery);
+  declareRetries(typed);
   const webhook = declareWebhook(typed, delivery);
   addWebhookChanges(typed, webhook);
   addDeliveryChanges(typed, delivery);

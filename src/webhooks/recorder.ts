@@ -67,11 +67,12 @@ export function createRecorder(deps: RecorderDeps): Recorder {
   async function noteHealthOf(batch: readonly Delivered[], finished: readonly Finished[]): Promise<void> {
     const counted = new Set(finished.map(({ id }) => id));
     try {
-      const disabled = await noteHealth(
+      const { disabled, held } = await noteHealth(
         database,
         batch.filter(({ result }) => counted.has(result.claim.id)),
       );
       for (const id of disabled) observe({ name: 'webhook.disabled', webhook_id: id });
+      for (const [id, until] of held) observe({ name: 'webhook.held', webhook_id: id, until: until.toISOString() });
     } catch (error) {
       observe({ name: 'webhook.health_failed', level: 'warn', deliveries: batch.length, error });
     }

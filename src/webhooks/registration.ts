@@ -8,6 +8,7 @@ import type { Tx } from '../outbox/transact.ts';
 import { VersionConflict } from '../outbox/version-conflict.ts';
 import { newId } from '../runtime/id.ts';
 import type { CheckedSelection } from './grants.ts';
+import type { RetryColumns } from './retries.ts';
 import type { Sealer } from './seal.ts';
 import { addSecret } from './secrets.ts';
 import { isStorable } from './storable.ts';
@@ -26,6 +27,8 @@ export interface NewWebhook {
   readonly startAfter: number | undefined;
   readonly description: string;
   readonly metadata: Readonly<Record<string, unknown>>;
+  /** Checked by `checkRetries`. */
+  readonly retries: RetryColumns | undefined;
   readonly creator: Principal;
 }
 
@@ -50,6 +53,7 @@ export async function createWebhook(
       description: input.description,
       metadata: JSON.stringify(input.metadata),
       ...selectionColumns(input.selection),
+      ...input.retries,
       narrowing: JSON.stringify(input.creator.narrowing),
       live_after: head,
       backfilled_to: Math.min(input.startAfter ?? head, head),
@@ -86,6 +90,7 @@ export interface WebhookChanges {
   readonly selection?: CheckedSelection | undefined;
   readonly description?: string | undefined;
   readonly metadata?: Readonly<Record<string, unknown>> | undefined;
+  readonly retries?: RetryColumns | undefined;
 }
 
 /**
@@ -102,9 +107,10 @@ export async function updateWebhook(
   await lockHead(tx);
   const before = await lockWebhook(tx, id);
   requireVersion(before, expectedVersion);
-  const { url, selection, description, metadata } = decide(before);
+  const { url, selection, description, metadata, retries } = decide(before);
   const after = await writeWebhook(tx, id, {
-    ...(url === undefined ? {} : { url, failures: 0 }),
+    ...(url === undefined ? {} : { url, failures: 0, held_until: null }),
+    ...retries,
     ...(selection === undefined ? {} : { ...selectionColumns(selection), parked_reason: null }),
     ...(description === undefined ? {} : { description }),
     ...(metadata === undefined ? {} : { metadata: JSON.stringify(metadata) }),
@@ -131,11 +137,11 @@ export async function pauseWebhook(tx: Tx, id: string): Promise<Webhook> {
   return webhook.status === 'PAUSED' ? webhook : writeWebhook(tx, id, { status: 'PAUSED' });
 }
 
-/** Sends again, what has waited first and in the order of the log. Events while it was disabled are not made up for. */
+/** Sends again, at once, what has waited first and in the order of the log. Events while it was disabled are not made up for. */
 export async function resumeWebhook(tx: Tx, id: string): Promise<Webhook> {
   const webhook = await lockWebhook(tx, id);
-  if (webhook.status === 'ACTIVE') return webhook;
-  return writeWebhook(tx, id, { status: 'ACTIVE', disabled_reason: null, failures: 0 });
+  if (webhook.status === 'ACTIVE' && webhook.held_until === null) return webhook;
+  return writeWebhook(tx, id, { status: 'ACTIVE', disabled_reason: null, held_until: null, failures: 0 });
 }
 
 /** The account's webhook, locked until the end of the transaction. @throws EngineError NOT_FOUND */

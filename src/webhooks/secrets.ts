@@ -6,8 +6,10 @@ import type { Tx } from '../outbox/transact.ts';
 import { SealError, type Sealer } from './seal.ts';
 import { newSecret } from './sign.ts';
 
-/** How long a secret signs along after it was rotated out, in hours. */
-export const ROTATION_HOURS = 24;
+/** How long a secret signs along after it was rotated out, in seconds: a day. */
+export const DEFAULT_GRACE_S = 86_400;
+/** The longest, a week. */
+export const MAX_GRACE_S = 604_800;
 
 /** Live secrets of one webhook: each puts 48 bytes into the signature's header. */
 const MAX_LIVE_SECRETS = 50;
@@ -27,11 +29,19 @@ export async function addSecret(tx: Tx, sealer: Sealer, webhookId: string): Prom
   return secret;
 }
 
+export interface Rotation {
+  readonly webhookId: string;
+  /** How long earlier secrets sign along, in seconds; 0 ends them at once. One that ends sooner is not lengthened. */
+  readonly graceSeconds: number;
+}
+
 /**
- * Makes a new secret; those before it sign along for 24 hours more.
- * @throws EngineError CONFLICT if 50 are live already
+ * Makes a new secret, and ends those before it after a grace.
+ * @throws EngineError BAD_INPUT for a grace out of bounds; CONFLICT if 50 are live already
  */
-export async function rotateSecret(tx: Tx, sealer: Sealer, webhookId: string): Promise<string> {
+export async function rotateSecret(tx: Tx, sealer: Sealer, { webhookId, graceSeconds }: Rotation): Promise<string> {
+  if (graceSeconds < 0 || graceSeconds > MAX_GRACE_S)
+    throw new EngineError('BAD_INPUT', `"graceSeconds": expected 0 to ${MAX_GRACE_S}, found ${graceSeconds}`);
   const secrets = () =>
     tx.db
       .selectFrom('fanfare.webhook_secret')
@@ -54,10 +64,9 @@ export async function rotateSecret(tx: Tx, sealer: Sealer, webhookId: string): P
   }
   await tx.db
     .updateTable('fanfare.webhook_secret')
-    .set({ expires_at: sql<Date>`fanfare.now() + ${ROTATION_HOURS} * interval '1 hour'` })
+    .set({ expires_at: sql<Date>`least(expires_at, fanfare.now() + ${graceSeconds} * interval '1 second')` })
     .where('account_id', '=', tx.accountId)
     .where('webhook_id', '=', webhookId)
-    .where('expires_at', 'is', null)
     .execute();
   return addSecret(tx, sealer, webhookId);
 }

@@ -1,6 +1,8 @@
 import type { EngineTables } from '../database/tables.ts';
 import { EVENT_TYPE } from '../graphql/base-types.ts';
 import type { EngineContext } from '../graphql/context.ts';
+import { EVENT_FILTER } from '../graphql/event-filter.ts';
+import { filterOf } from '../outbox/filter.ts';
 import { resolveCursor } from '../outbox/place.ts';
 import type { Tx } from '../outbox/transact.ts';
 import { VersionConflict } from '../outbox/version-conflict.ts';
@@ -19,7 +21,9 @@ import {
   updateWebhook,
   type WebhookChanges,
 } from './registration.ts';
-import { ROTATION_HOURS, rotateSecret } from './secrets.ts';
+import { checkRetries } from './retries.ts';
+import { RETRY_INPUT } from './retry-fields.ts';
+import { DEFAULT_GRACE_S, MAX_GRACE_S, type Rotation, rotateSecret } from './secrets.ts';
 import { requireGrantsOf, type Webhook } from './webhook.ts';
 import type { declareWebhook } from './webhook-fields.ts';
 
@@ -40,6 +44,8 @@ const SELECTION_HELP = {
   eventTypes: 'Either these, each by its default document …',
   query: '… or a subscription document with one root field, whose value becomes `data`.',
   variables: 'Of the document.',
+  filter:
+    'With `eventTypes`: which of their events; `triggers` in it sends an update only if one of these fields changed. A document has its own, as an argument of its root field.',
   scopes:
     "What the webhook may see, out of the key's own scopes. Left out: the fewest that serve. It keeps them whatever becomes of the key.",
 };
@@ -51,11 +57,13 @@ function addCreate(builder: WebhookBuilder, webhook: WebhookRef): void {
       eventTypes: t.field({ type: [EVENT_TYPE], description: SELECTION_HELP.eventTypes }),
       query: t.string({ description: SELECTION_HELP.query }),
       variables: t.field({ type: 'JSON', description: SELECTION_HELP.variables }),
+      filter: t.field({ type: EVENT_FILTER, description: SELECTION_HELP.filter }),
       scopes: t.stringList({ description: SELECTION_HELP.scopes }),
       startAfter: t.string({
         description: 'A cursor: begins behind it, without gap or repeat. Left out: with the next event.',
       }),
       description: t.string({ description: 'At most 500 characters.' }),
+      retry: t.field({ type: RETRY_INPUT, description: 'When to try again; left out: ten attempts over three days.' }),
       metadata: t.field({ type: 'JSON', description: 'An object of at most 4 KiB, kept for the caller.' }),
     }),
   });
@@ -74,7 +82,12 @@ function addCreate(builder: WebhookBuilder, webhook: WebhookRef): void {
         const { startAfter } = given;
         const position = startAfter ? await resolveCursor(context.engine, context.accountId, startAfter) : undefined;
         await checkUrl(context, given.url);
-        return { selection, startAfter: position, ...checkLabels(given) };
+        return {
+          selection,
+          startAfter: position,
+          retries: given.retry ? checkRetries(given.retry) : undefined,
+          ...checkLabels(given),
+        };
       },
       run: (tx, { input: { url } }, context, { description = '', metadata = {}, ...prepared }) => {
         const { sealer } = fieldServices(context);
@@ -94,7 +107,12 @@ function addUpdate(builder: WebhookBuilder, webhook: WebhookRef): void {
       eventTypes: t.field({ type: [EVENT_TYPE], description: SELECTION_HELP.eventTypes }),
       query: t.string({ description: SELECTION_HELP.query }),
       variables: t.field({ type: 'JSON', description: SELECTION_HELP.variables }),
+      filter: t.field({ type: EVENT_FILTER, description: SELECTION_HELP.filter }),
       scopes: t.stringList({ description: SELECTION_HELP.scopes }),
+      retry: t.field({
+        type: RETRY_INPUT,
+        description: 'In place of the earlier, for what is not due yet; `{}`: the default.',
+      }),
       description: t.string({ description: 'At most 500 characters.' }),
       metadata: t.field({ type: 'JSON', description: 'An object of at most 4 KiB, in place of the earlier.' }),
     }),
@@ -109,7 +127,11 @@ function addUpdate(builder: WebhookBuilder, webhook: WebhookRef): void {
       refusals: [CallbackRefused, DocumentInvalid, VersionConflict],
       prepare: async ({ input: { url, ...given } }, context) => {
         if (url) await checkUrl(context, url);
-        return { url: url ?? undefined, ...checkLabels(given) };
+        return {
+          url: url ?? undefined,
+          retries: given.retry ? checkRetries(given.retry) : undefined,
+          ...checkLabels(given),
+        };
       },
       run: async (tx, { input: { id, expectedVersion, ...given } }, context, prepared) => {
         const decide = (before: Webhook): WebhookChanges => {
@@ -127,14 +149,22 @@ function revise(
   context: Context,
   { before, given }: { readonly before: Webhook; readonly given: GrantRequest },
 ): CheckedSelection | undefined {
-  const { eventTypes, query, variables, scopes } = given;
-  if ([eventTypes, query, variables, scopes].every((part) => part === null || part === undefined)) return undefined;
+  const { eventTypes, query, variables, filter, scopes } = given;
+  const parts = [eventTypes, query, variables, filter, scopes];
+  if (parts.every((part) => part === null || part === undefined)) return undefined;
   if (eventTypes || query) return select(context, given);
-  const kept =
-    before.document === null
-      ? { eventTypes: before.event_types }
-      : { query: before.document, variables: before.variables };
-  return select(context, { ...kept, ...(variables ? { variables } : {}), scopes });
+  return select(context, {
+    ...keptSelection(before),
+    ...(variables ? { variables } : {}),
+    ...(filter ? { filter } : {}),
+    scopes,
+  });
+}
+
+function keptSelection(before: Webhook): GrantRequest {
+  if (before.document !== null) return { query: before.document, variables: before.variables };
+  const { types: _, ...filter } = filterOf(before);
+  return { eventTypes: before.event_types, filter };
 }
 
 function addStatusChanges(builder: WebhookBuilder, webhook: WebhookRef): void {
@@ -150,7 +180,8 @@ function addStatusChanges(builder: WebhookBuilder, webhook: WebhookRef): void {
   builder.mutationField('webhookResume', (t) =>
     t.change({
       scope: 'webhooks:write',
-      description: 'Sends again: what has waited first, in the order of the log. Also leads out of DISABLED.',
+      description:
+        'Sends again: what has waited first, in the order of the log. Also leads out of DISABLED, and out of a pause that the receiver asked for.',
       args: { id: t.arg.id({ required: true }) },
       success: { webhook },
       run: async (tx, { id }) => ({ webhook: await resumeWebhook(tx, id) }),
@@ -178,21 +209,29 @@ function addRotation(builder: WebhookBuilder, webhook: WebhookRef): void {
   builder.mutationField('webhookSecretRotate', (t) =>
     t.change({
       scope: 'webhooks:write',
-      description: `Makes a new secret, by a key that may see all that the webhook sees. The old one signs along for ${ROTATION_HOURS} hours.`,
-      args: { id: t.arg.id({ required: true }) },
+      description:
+        'Makes a new secret, by a key that may see all that the webhook sees. The earlier ones sign along for a while.',
+      args: {
+        id: t.arg.id({ required: true }),
+        graceSeconds: t.arg.int({
+          defaultValue: DEFAULT_GRACE_S,
+          description: `How long they sign along: 0 to ${MAX_GRACE_S}. 0 ends them at once.`,
+        }),
+      },
       success: {
         webhook,
         secret: { type: 'String', secret: true, nullable: true, description: 'Verifies signatures. Shown this once.' },
       },
-      run: (tx, { id }, context) => rotate(tx, context, id),
+      run: (tx, { id, graceSeconds }, context) =>
+        rotate(tx, context, { webhookId: id, graceSeconds: graceSeconds ?? DEFAULT_GRACE_S }),
     }),
   );
 }
 
-async function rotate(tx: Tx, context: Context, id: string): Promise<{ webhook: Webhook; secret: string }> {
-  const webhook = await lockWebhook(tx, id);
+async function rotate(tx: Tx, context: Context, rotation: Rotation): Promise<{ webhook: Webhook; secret: string }> {
+  const webhook = await lockWebhook(tx, rotation.webhookId);
   requireGrantsOf(context.principal, webhook);
-  return { webhook, secret: await rotateSecret(tx, fieldServices(context).sealer, id) };
+  return { webhook, secret: await rotateSecret(tx, fieldServices(context).sealer, rotation) };
 }
 
 function select(context: Context, request: GrantRequest): CheckedSelection {

@@ -1,6 +1,9 @@
 import { EVENT_TYPE, NODE } from '../graphql/base-types.ts';
+import { EVENT_SELECTION } from '../graphql/event-filter.ts';
+import { filterOf } from '../outbox/filter.ts';
 import { type declareDelivery, selectDeliveries } from './delivery-fields.ts';
 import type { WebhookBuilder } from './graphql.ts';
+import { RETRY } from './retry-fields.ts';
 import { isStorable } from './storable.ts';
 import { WEBHOOK_STATUSES, type Webhook } from './webhook.ts';
 
@@ -36,6 +39,19 @@ export function declareWebhook(builder: WebhookBuilder, delivery: ReturnType<typ
       }),
       query: t.exposeString('document', { nullable: true, description: 'Its subscription document.' }),
       variables: t.field({ type: 'JSON', resolve: ({ variables }) => variables }),
+      filter: t.field({
+        type: EVENT_SELECTION,
+        description: 'Which events it gets, by its document or its types and filter.',
+        resolve: (row) => filterOf(row) as never,
+      }),
+      retry: t.field({ type: RETRY, description: 'When a delivery is tried again.', resolve: (row) => row as never }),
+      heldUntil: t.field({
+        type: 'DateTime',
+        nullable: true,
+        description: 'Until then nothing is sent: the receiver answered 429 or 503. Null if it is not held.',
+        resolve: ({ held_until }, _args, { engine }) =>
+          held_until !== null && held_until.getTime() > engine.clock.now() ? held_until : null,
+      }),
       scopes: t.stringList({ description: 'What it was granted.', resolve: ({ scopes }) => scopes }),
       failures: t.exposeInt('failures', { description: 'Failed attempts since the last that succeeded.' }),
       createdBy: t.exposeString('created_by', { nullable: true }),

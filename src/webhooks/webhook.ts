@@ -30,7 +30,7 @@ export const DELIVERY_STATUSES = [
 ] as const;
 
 /** The webhook as who asks: it reads with the grants that it was given, whatever became of its creator. */
-export function principalOf(webhook: Webhook): Principal {
+export function principalOf(webhook: Pick<Webhook, 'id' | 'account_id' | 'scopes' | 'narrowing'>): Principal {
   return {
     id: webhook.id,
     accountId: webhook.account_id,

@@ -179,7 +179,7 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
   }
 
   async function recordAll(results: readonly ClaimResult[]): Promise<void> {
-    await Promise.all(results.map((result) => record({ result, gone: false })));
+    await Promise.all(results.map((result) => record({ result, receiver: { kind: 'fair' } })));
     for (const { claim } of results) leases.drop(claim);
   }
 
@@ -210,12 +210,12 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
     const mayBegin = !giveUp.signal.aborted && (await leases.mayBegin(ready.claim));
     const delivered: Delivered = mayBegin
       ? await deliver({ engine, sender: options.sender, random }, ready, giveUp.signal)
-      : { result: { claim: ready.claim, status: 'released' }, gone: false };
+      : { result: { claim: ready.claim, status: 'released' }, receiver: { kind: 'fair' } };
     await record(delivered);
   }
 
-  function record({ result, gone }: Delivered): Promise<void> {
-    return recorder.record({ result: { ...result, claim: leases.close(result.claim) }, gone });
+  function record({ result, receiver }: Delivered): Promise<void> {
+    return recorder.record({ result: { ...result, claim: leases.close(result.claim) }, receiver });
   }
 
   /** A bug of ours: the delivery comes round again when its lease has run out. */

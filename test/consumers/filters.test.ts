@@ -44,6 +44,7 @@ const asked = fc.record(
     subjects: part(SUBJECTS, 1),
     related: part(RELATED, 1),
     changed: part(CHANGED, 1),
+    triggers: part(CHANGED, 1),
   },
   { requiredKeys: [] },
 );

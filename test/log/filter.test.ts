@@ -41,7 +41,7 @@ const word = fc.oneof(
 const words = fc.array(word, { maxLength: 4 });
 const event = fc.record({ name: word, subjectId: word, related: words, changed: words });
 const filter: fc.Arbitrary<EventFilter> = fc.record(
-  { types: words, subjects: words, related: words, changed: words },
+  { types: words, subjects: words, related: words, changed: words, triggers: words },
   { requiredKeys: [] },
 );
 const cases = fc.record({
@@ -98,9 +98,16 @@ describe('a filter', () => {
     ['one of several values', [{ related: ['u2', 'u9'] }], true],
     ['two parts that hold', [{ types: ['note.edited'], changed: ['text'] }], true],
     ['two parts of which one does not hold', [{ types: ['note.edited'], changed: ['title'] }], false],
+    ['a trigger that changed', [{ triggers: ['title', 'text'] }], true],
+    ['triggers that did not change', [{ triggers: ['title'] }], false],
     ['two filters of which one does not hold', [{ subjects: ['n1'] }, { subjects: ['n2'] }], false],
   ])('with %s', (_what, filters, expected) => {
     expect(filterPredicate(filters)(note)).toBe(expected);
+  });
+
+  it('with triggers lets what is no update pass', () => {
+    expect(filterPredicate([{ triggers: ['title'] }])({ ...note, changed: [] })).toBe(true);
+    expect(filterPredicate([{ changed: ['title'] }])({ ...note, changed: [] })).toBe(false);
   });
 
   it('has one key for equal filters and another for others', () => {

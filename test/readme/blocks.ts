@@ -67,7 +67,8 @@ export const KNOWN_BLOCKS: readonly KnownBlock[] = [
   ...known('docs/cursors.md', 'noun', ['await watch({']),
   ...known('docs/errors.md', { unproven: 'the ping that live/token-refresh.test.ts sends' }, ['{ "type": "ping"']),
   ...known('docs/operations.md', 'commands', ['npx fanfare epoch new']),
-  ...known('docs/webhooks.md', 'documents', ['mutation ($input: WebhookCreateInput!)']),
+  ...known('docs/webhooks.md', 'documents', ['mutation ($input: WebhookCreateInput!)', 'mutation ($url: String!)']),
+  ...known('docs/webhooks.md', 'commands', ['npm run check:documents']),
   ...known('docs/webhooks.md', 'noun', ['const event = verifyWebhook(']),
 ];
 

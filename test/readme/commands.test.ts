@@ -123,6 +123,11 @@ test('replaces the epoch when the server has stopped', async () => {
   expect(await terminal.run(epochNew)).toMatch(/^[0-9a-f]{16}$/m);
 });
 
+test('checks the registered documents before a deploy', async () => {
+  const check = pages.take('docs/webhooks.md', 'npm run check:documents');
+  expect(await openTerminal().run(check)).toMatch(/^\d+ webhooks? checked: this schema breaks none$/m);
+});
+
 test('has run all its commands', () => {
   expect(pages.untaken()).toEqual([]);
 });

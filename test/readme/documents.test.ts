@@ -40,6 +40,7 @@ test.each([
 test.each([
   ['docs/cursors.md', 'query { head'],
   ['docs/webhooks.md', 'mutation ($input: WebhookCreateInput!)'],
+  ['docs/webhooks.md', 'mutation ($url: String!)'],
 ])('the operations of %s fit the schema', (page, begins) => {
   const schema = buildSchema(read('schema/schema.graphql'));
   const operations = pages.take(page, begins).split(/^(?=query|subscription|mutation)/m);

@@ -25,7 +25,6 @@ describe('an attempt', () => {
       durationMs: expect.any(Number),
       remoteAddress: '127.0.0.1',
       retryAfterMs: undefined,
-      gone: false,
     });
     const [head = '', sent] = receiver.received().split('\r\n\r\n');
     expect(head.split('\r\n')[0]).toBe('POST /in/a%20b?c=d HTTP/1.1');
@@ -78,8 +77,8 @@ describe('an attempt', () => {
     ['304 Not Modified', { kind: 'failed', errorClass: 'REDIRECT' }],
     ['307 Temporary Redirect', { kind: 'failed', errorClass: 'REDIRECT' }],
     ['308 Permanent Redirect', { kind: 'failed', errorClass: 'REDIRECT' }],
-    ['404 Not Found', { kind: 'failed', errorClass: 'HTTP_STATUS', gone: false }],
-    ['410 Gone', { kind: 'failed', errorClass: 'HTTP_STATUS', gone: true }],
+    ['404 Not Found', { kind: 'failed', errorClass: 'HTTP_STATUS' }],
+    ['410 Gone', { kind: 'failed', errorClass: 'HTTP_STATUS' }],
     ['429 Too Many Requests', { kind: 'failed', errorClass: 'HTTP_STATUS', retryAfterMs: 7_000 }],
     ['500 Oops', { kind: 'failed', errorClass: 'HTTP_STATUS' }],
     ['999 Odd', { kind: 'failed', errorClass: 'HTTP_STATUS' }],

@@ -13,7 +13,7 @@ const value = fc.constantFrom('a', 'b', "it's", '{"c"}', '', 'é');
 const values = fc.array(value, { maxLength: 3 });
 const types = fc.array(fc.constantFrom(...Object.keys(SCOPES), 'note.unknown'), { maxLength: 3 });
 const filter: fc.Arbitrary<EventFilter> = fc.record(
-  { types, subjects: values, related: values, changed: values },
+  { types, subjects: values, related: values, changed: values, triggers: values },
   { requiredKeys: [] },
 );
 const event: fc.Arbitrary<FilteredEvent> = fc.record({
@@ -49,9 +49,10 @@ describe.each(['postgres', 'pglite'] as const)('matching on %s', (kind) => {
     const id = newId('wh');
     await sql`
       insert into fanfare.webhook (id, account_id, url, description, metadata, document, variables, scopes, narrowing,
-                                   types, subjects, related, changed, live_after, backfilled_to)
+                                   types, subjects, related, changed, triggers, live_after, backfilled_to)
       values (${id}, 'acc_default', '', '', '{}', '', '{}', ${scopes}::text[], ${JSON.stringify(narrowing)}::jsonb,
-              ${own.types ?? null}::text[], ${own.subjects ?? null}::text[], ${own.related ?? null}::text[], ${own.changed ?? null}::text[], 0, 0)
+              ${own.types ?? null}::text[], ${own.subjects ?? null}::text[], ${own.related ?? null}::text[], ${own.changed ?? null}::text[],
+              ${own.triggers ?? null}::text[], 0, 0)
     `.execute(database.db);
     return id;
   }

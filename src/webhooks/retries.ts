@@ -1,0 +1,60 @@
+import { EngineError } from '../errors.ts';
+import { DEFAULT_SCHEDULE, type Schedule } from './schedule.ts';
+import type { Webhook } from './webhook.ts';
+
+/** As a webhook's row keeps it, in seconds: null for what is the engine's own. */
+export interface RetryColumns {
+  readonly retry_delays: number[] | null;
+  readonly retry_window: number | null;
+}
+
+/** `WebhookRetryInput`, as GraphQL has coerced it. */
+export interface RetryInput {
+  readonly delays?: readonly number[] | null | undefined;
+  readonly window?: number | null | undefined;
+}
+
+/** The longest wait between two attempts, in seconds: a week. */
+export const MAX_DELAY_S = 604_800;
+/** The longest window, in seconds: two weeks. */
+export const MAX_WINDOW_S = 1_209_600;
+/** Attempts of one delivery on one schedule. */
+export const MAX_ATTEMPTS = 100;
+
+/**
+ * Checks a schedule that a webhook is to have in place of the engine's.
+ * @throws EngineError BAD_INPUT for a wait or window out of bounds, and for more than 100 attempts
+ */
+export function checkRetries({ delays, window }: RetryInput): RetryColumns {
+  const wrong = delays?.find((delay) => delay < 1 || delay > MAX_DELAY_S);
+  if (wrong !== undefined)
+    throw new EngineError('BAD_INPUT', `retry.delays: expected 1 to ${MAX_DELAY_S} seconds each, found ${wrong}`);
+  if (typeof window === 'number' && (window < 1 || window > MAX_WINDOW_S))
+    throw new EngineError('BAD_INPUT', `retry.window: expected 1 to ${MAX_WINDOW_S} seconds, found ${window}`);
+  if (typeof window === 'number' && delays?.length === 0)
+    throw new EngineError('BAD_INPUT', 'retry.window needs a delay to repeat; leave it out for one attempt only');
+  const columns = { retry_delays: delays ? [...delays] : null, retry_window: window ?? null };
+  const attempts = countAttempts(scheduleOf(columns));
+  if (attempts > MAX_ATTEMPTS)
+    throw new EngineError(
+      'BAD_INPUT',
+      `retry: expected at most ${MAX_ATTEMPTS} attempts, found ${attempts}; lengthen the last delay`,
+    );
+  return columns;
+}
+
+/** When a webhook's deliveries are tried again. */
+export function scheduleOf({ retry_delays, retry_window }: Pick<Webhook, keyof RetryColumns>): Schedule {
+  return {
+    delaysMs: retry_delays?.map((seconds) => seconds * 1_000) ?? DEFAULT_SCHEDULE.delaysMs,
+    windowMs: retry_window === null ? undefined : retry_window * 1_000,
+  };
+}
+
+/** Without jitter. */
+function countAttempts({ delaysMs, windowMs }: Schedule): number {
+  const last = delaysMs.at(-1);
+  if (windowMs === undefined || last === undefined) return delaysMs.length + 1;
+  const listedMs = delaysMs.reduce((sum, delay) => sum + delay, 0);
+  return 1 + delaysMs.length + Math.max(0, Math.floor((windowMs - listedMs) / last));
+}

@@ -1,0 +1,164 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { openReceiver, type Receiver } from '../support/receiver.ts';
+import { editNote, noteEdited } from '../support/toy-domain.ts';
+import { openWebhookEngine, textsOf, type WebhookEngine, workOff } from './webhook-engine.ts';
+
+const UPDATE = `mutation ($input: WebhookUpdateInput!) { webhookUpdate(input: $input) {
+  __typename ... on WebhookUpdateSuccess { webhook { eventTypes filter { types subjects related changed triggers } } } } }`;
+const CREATE = 'mutation ($input: WebhookCreateInput!) { webhookCreate(input: $input) { __typename } }';
+const EDITS = 'subscription ($names: [String!]) { noteEdited(filter: { triggers: $names }) { changed note { text } } }';
+
+describe('a webhook gets no more than it asks for', () => {
+  let engine: WebhookEngine;
+  let receiver: Receiver;
+  let accountId: string;
+
+  beforeAll(async () => {
+    engine = await openWebhookEngine('postgres');
+    receiver = await openReceiver();
+  });
+  afterAll(async () => {
+    await receiver?.close();
+    await engine?.close();
+  });
+  beforeEach(async () => {
+    accountId = await engine.addAccount();
+  });
+
+  async function hook(input: Readonly<Record<string, unknown>>) {
+    const path = `/${accountId}/${Math.random()}`;
+    const { id } = await engine.createWebhook({ url: `${receiver.url}${path}`, ...input }, { accountId });
+    return { id, received: () => receiver.requests.filter((request) => request.path === path) };
+  }
+
+  /** One update each, of a note's fields by these names. */
+  function edit(subjectId: string, ...changes: readonly (readonly string[])[]): Promise<unknown> {
+    const author = { accountId, actor: null, requestId: null, causedBy: null };
+    const rest = { mood: null, attachments: [], editedAt: '2026-01-01T00:00:00Z', score: 1, extra: null, mentions: [] };
+    return engine.services.transact(author, async (tx) => {
+      for (const changed of changes)
+        await tx.emit(noteEdited, {
+          subjectId,
+          changed,
+          payload: { note: { noteId: subjectId, text: changed.join() }, ...rest },
+        });
+    });
+  }
+
+  async function send(): Promise<void> {
+    await engine.stampedEvents(accountId);
+    await workOff(engine.createWorker());
+  }
+
+  it('of hundreds of updates of other fields, and of those that change nothing', async () => {
+    const { id: noteId } = await engine.writeNote('priced', accountId);
+    const byFilter = await hook({ eventTypes: ['NOTE_EDITED'], filter: { triggers: ['price'] } });
+    const byDocument = await hook({ query: EDITS, variables: { names: ['price'] } });
+    const all = await hook({ eventTypes: ['NOTE_EDITED'] }); // the control
+    await edit(
+      noteId,
+      ...Array<string[]>(200).fill(['title']),
+      [],
+      ['price'],
+      [],
+      ...Array<string[]>(200).fill(['title']),
+    );
+    await edit(noteId, ['title', 'price']);
+    await send();
+    const changes = ['price', 'title,price'];
+    expect(textsOf(byFilter.received())).toEqual(changes);
+    expect(textsOf(byDocument.received())).toEqual(changes);
+    expect(all.received()).toHaveLength(402);
+  });
+
+  it('where a change writes what was there before', async () => {
+    const { id } = await engine.writeNote('same', accountId);
+    await engine.stampedEvents(accountId);
+    const { received } = await hook({ query: 'subscription { events { name } }' });
+    const author = { accountId, actor: null, requestId: null, causedBy: null };
+    await engine.services.transact(author, (tx) => editNote(tx as never, { id, text: 'same' }));
+    await engine.services.transact(author, (tx) => editNote(tx as never, { id, text: 'other' }));
+    await send();
+    expect(received().map(({ body }) => JSON.parse(body.toString()).type)).toEqual(['note.edited']);
+  });
+
+  it('and facts, whatever its triggers', async () => {
+    const { received } = await hook({ eventTypes: ['NOTE_WRITTEN', 'NOTE_EDITED'], filter: { triggers: ['text'] } });
+    const { id } = await engine.writeNote('a fact', accountId);
+    await edit(id, ['title'], ['text']);
+    await send();
+    expect(textsOf(received())).toEqual(['a fact', 'text']);
+  });
+
+  it('about other subjects, with a filter on the field of one type', async () => {
+    const wanted = await engine.writeNote('wanted', accountId);
+    const other = await engine.writeNote('other', accountId);
+    const query = 'subscription ($ids: [ID!]) { noteEdited(filter: { subjects: $ids }) { note { text } } }';
+    const { received } = await hook({ query, variables: { ids: [wanted.id] } });
+    await edit(other.id, ['of the other']);
+    await edit(wanted.id, ['of the wanted']);
+    await send();
+    expect(textsOf(received())).toEqual(['of the wanted']);
+  });
+
+  it('after a change of its filter, which leaves its types', async () => {
+    const { id: noteId } = await engine.writeNote('filtered', accountId);
+    const { id, received } = await hook({
+      eventTypes: ['NOTE_EDITED'],
+      filter: { triggers: ['price'], subjects: [noteId] },
+    });
+    const update = async (input: object) => {
+      const { webhookUpdate } = await engine.run<{ webhookUpdate: { webhook: object } }>(UPDATE, {
+        variables: { input: { id, ...input } },
+        accountId,
+      });
+      return webhookUpdate.webhook;
+    };
+    const none = { subjects: null, related: null, changed: null, triggers: null };
+    const edited = { eventTypes: ['NOTE_EDITED'], filter: { ...none, types: ['NOTE_EDITED'] } };
+    expect(await update({ description: 'as it was' })).toEqual({
+      ...edited,
+      filter: { ...edited.filter, triggers: ['price'], subjects: [noteId] },
+    });
+    expect(await update({ filter: { triggers: ['text'] } })).toEqual({
+      ...edited,
+      filter: { ...edited.filter, triggers: ['text'] },
+    });
+    expect(await update({ eventTypes: ['NOTE_EDITED'], filter: { triggers: ['title'] } })).toMatchObject({
+      filter: { triggers: ['title'] },
+    });
+    expect(await update({ filter: {} })).toEqual(edited);
+    await edit(noteId, ['anything']);
+    await send();
+    expect(received()).toHaveLength(1);
+  });
+
+  it('as its dry run shows', async () => {
+    const { id } = await engine.writeNote('dry', accountId);
+    await edit(id, ['price'], ['title']);
+    await engine.stampedEvents(accountId);
+    const { webhookDryRun } = await engine.run<{ webhookDryRun: { body: string } }>(
+      `mutation { webhookDryRun(eventTypes: [NOTE_EDITED], filter: { triggers: ["price"] }) { ... on WebhookDryRunSuccess { body } } }`,
+      { accountId },
+    );
+    expect(JSON.parse(webhookDryRun.body).data.changed).toEqual(['price']);
+  });
+
+  it.each([
+    [{ query: 'subscription { noteEdited { id } }', filter: { triggers: ['text'] } }, 'give the filter inside "query"'],
+    [{ eventTypes: ['NOTE_EDITED'], filter: { types: ['NOTE_EDITED'] } }, 'give the types by "eventTypes"'],
+    [{ eventTypes: ['NOTE_EDITED'], filter: { triggers: [] } }, 'filter.triggers is empty'],
+    [{ eventTypes: ['NOTE_EDITED'], filter: { triggers: ['\u0000'] } }, "a character that can't be stored"],
+    [{ eventTypes: ['NOTE_EDITED'], filter: { subjects: Array(101).fill('a') } }, 'filter.subjects has 101 values'],
+    [
+      { query: 'subscription { noteEdited(filter: { types: [NOTE_EDITED] }) { id } }' },
+      '"noteEdited" is of one type: leave filter.types out, or ask for "events"',
+    ],
+  ])('and is refused what it can not mean: %j', async (input, message) => {
+    const variables = { input: { url: `${receiver.url}/`, ...input } };
+    expect(await engine.fail(CREATE, { variables, accountId })).toMatchObject({
+      code: 'BAD_INPUT',
+      message: expect.stringContaining(message),
+    });
+  });
+});

@@ -7,12 +7,18 @@ export async function up(db: Kysely<unknown>): Promise<void> {
 
 const columns = [
   // retry_delays: seconds before the second attempt, the third and so on; null: the engine's own. retry_window: seconds
-  // from the first attempt to the last; null: as long as there are delays. held_until: the receiver asked for a pause.
+  // from the first attempt to the last; null: as long as there are delays. held_until: the receiver asked for a pause, or keeps
+  // failing; holds: how often in a row. max_in_flight: null: the worker's own. rate_limit: requests a second, over all
+  // processes; null: none; rate_next_at: up to when they are used up.
   sql`alter table fanfare.webhook
     add triggers text[],
     add retry_delays int[],
     add retry_window int,
-    add held_until timestamptz`,
+    add held_until timestamptz,
+    add holds int not null default 0,
+    add max_in_flight smallint,
+    add rate_limit real check (rate_limit > 0),
+    add rate_next_at timestamptz not null default '-infinity'`,
   // began_at: of the first attempt on the present schedule; null before it
   sql`alter table fanfare.delivery add began_at timestamptz`,
 
@@ -53,13 +59,19 @@ const matching = [
 ];
 
 const sending = [
+  // From when on a webhook's rate counts: what was not used before is gone.
+  sql`create function fanfare.rate_from(w fanfare.webhook, p_now timestamptz) returns timestamptz language sql immutable as $$
+    select greatest(w.rate_next_at, p_now - greatest(0.4, 1 / w.rate_limit) * interval '1 second')
+  $$`,
   sql`drop function fanfare.claim_deliveries`,
   // For each webhook that may be sent to, the first p_cap due rows are its window, those in flight among them: so no
   // more than p_cap are under way over all processes ("cap minus those in flight" went to 32 of 8 with racing claims).
   // A webhook that keeps failing has a smaller window. The window is read without locks; the rows are locked, and their
   // conditions checked again, outside of it. Each webhook gets its first before any gets its second, and the last quarter
   // of an account's places, and p_reserved of the process's, are for first ones only: many that hang hold up no other.
-  // A webhook whose receiver asked for a pause is left out until it is over.
+  // A webhook that is held is left out until that is over; then it has a window of one, by which it is tried, until one
+  // succeeds. One with a rate has as many as it has left, in the manner of GCRA: each takes 1 / rate of the time, of which at
+  // most 0.4 s are kept for later, or one request's. Such webhooks are locked: two claims with different windows would take what is left twice.
   sql`create function fanfare.claim_deliveries(
     p_limit int, p_reserved int, p_lease interval, p_cap int, p_account_cap int, p_busy_accounts text[], p_busy_counts int[]
   ) returns table (
@@ -82,11 +94,20 @@ const sending = [
         select (select d.webhook_id from fanfare.delivery d where d.webhook_id > last.id order by d.webhook_id limit 1)
         from with_work last where last.id is not null
       ), open as (
-        select w.id, case when w.failures = 0 then p_cap when w.failures < 5 then greatest(p_cap / 2, 1) else 1 end as cap
+        select w.id, w.rate_limit,
+               case when w.failures = 0 then coalesce(w.max_in_flight, p_cap)
+                    when w.failures < 5 then greatest(coalesce(w.max_in_flight, p_cap) / 2, 1) else 1 end as cap
         from with_work join fanfare.webhook w on w.id = with_work.id
         where w.status = 'ACTIVE' and w.parked_reason is null and (w.held_until is null or w.held_until <= v_now)
+      ), paced as (
+        select w.id, floor(1e-6 + w.rate_limit * extract(epoch from v_now - fanfare.rate_from(w, v_now)))::int as left
+        from open join fanfare.webhook w on w.id = open.id
+        where open.rate_limit is not null for update of w skip locked
       ), front as (
-        select f.* from open cross join lateral (
+        select f.*, case when open.rate_limit is null then p_limit
+                         else coalesce((select p.left from paced p where p.id = open.id), 0) end as left,
+               row_number() over (partition by open.id order by f.rank) as free_rank
+        from open cross join lateral (
           select d.account_id, d.id, d.next_at, d.lease_until, row_number() over (order by d.next_at, d.position) as rank
           from fanfare.delivery d where d.webhook_id = open.id and d.next_at <= v_now
           order by d.next_at, d.position limit open.cap
@@ -97,7 +118,7 @@ const sending = [
                  + coalesce((select b.count from unnest(p_busy_accounts, p_busy_counts) as b (account_id, count) where b.account_id = f.account_id), 0)
                  as account_rank,
                row_number() over (order by f.rank, f.next_at) as overall_rank
-        from front f
+        from front f where f.free_rank <= f.left
       ), locked as (
         select d.account_id, d.id from fair f
         join fanfare.delivery d on d.account_id = f.account_id and d.id = f.id
@@ -105,11 +126,17 @@ const sending = [
           and (f.rank = 1 or f.overall_rank <= p_limit - p_reserved)
           and d.next_at <= v_now and (d.lease_until is null or d.lease_until <= clock_timestamp())
         order by f.rank, f.next_at limit p_limit for update of d skip locked
+      ), taken as (
+        update fanfare.delivery d set lease_until = clock_timestamp() + p_lease, generation = d.generation + 1
+        from locked where d.account_id = locked.account_id and d.id = locked.id
+        returning d.account_id, d.id, d.webhook_id, d.seq, d.position, d.event_id, d.generation, d.step, d.attempts,
+          coalesce((extract(epoch from v_now - d.began_at) * 1000)::bigint, 0), d.body_key
+      ), spent as (
+        update fanfare.webhook w set rate_next_at = fanfare.rate_from(w, v_now) + t.count / w.rate_limit * interval '1 second'
+        from (select taken.webhook_id, count(*) as count from taken group by taken.webhook_id) t
+        where w.id = t.webhook_id and w.id in (select p.id from paced p)
       )
-      update fanfare.delivery d set lease_until = clock_timestamp() + p_lease, generation = d.generation + 1
-      from locked where d.account_id = locked.account_id and d.id = locked.id
-      returning d.account_id, d.id, d.webhook_id, d.seq, d.position, d.event_id, d.generation, d.step, d.attempts,
-        coalesce((extract(epoch from v_now - d.began_at) * 1000)::bigint, 0), d.body_key;
+      select * from taken;
     end
   $$`,
 

@@ -112,6 +112,11 @@ export interface EngineTables {
     /** Seconds. */
     retry_window: number | null;
     held_until: Date | null;
+    holds: Generated<number>;
+    max_in_flight: number | null;
+    /** Requests a second. */
+    rate_limit: number | null;
+    rate_next_at: Generated<Date>;
     failures: Generated<number>;
     version: Generated<number>;
     created_by: string | null;

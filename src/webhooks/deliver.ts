@@ -2,8 +2,8 @@ import type { EngineServices } from '../graphql/context.ts';
 import type { AttemptOutcome, Sender } from './attempt.ts';
 import type { Claim } from './claim.ts';
 import type { AttemptRecord, ClaimResult } from './finish.ts';
+import { scheduleOf } from './pace.ts';
 import type { ReadyDelivery } from './prepare.ts';
-import { scheduleOf } from './retries.ts';
 import { nextAttemptDelayMs, type Schedule } from './schedule.ts';
 import { signPayload } from './sign.ts';
 

@@ -3,7 +3,7 @@ import type { EngineBuilder } from '../graphql/builder.ts';
 import { registryOf } from '../graphql/registry.ts';
 import { addDeliveryChanges } from './delivery-changes.ts';
 import { addDeliveryQueries, declareDelivery } from './delivery-fields.ts';
-import { declareRetries } from './retry-fields.ts';
+import { declareRetries } from './pace-fields.ts';
 import { addWebhookChanges } from './webhook-changes.ts';
 import { declareWebhook } from './webhook-fields.ts';
 

@@ -1,56 +1,82 @@
 import { sql } from 'kysely';
 import type { Database } from '../database/connect.ts';
 import type { Delivered } from './deliver.ts';
+import type { Webhook } from './webhook.ts';
 
-/** A receiver that asks for a pause stops its webhook for so long at most; its Retry-After may hold a single delivery back for longer. */
-const MAX_HOLD_MS = 3_600_000;
-/** The longest pause where it does not say for how long. */
-const MAX_GUESSED_HOLD_MS = 60_000;
+/** Failures in a row from which on a webhook is held: its circuit is open. */
+export const OPEN_FROM = 5;
+/** `WebhookCircuit` in the graph. */
+export const CIRCUITS = ['CLOSED', 'OPEN', 'HALF_OPEN'] as const;
 
-/** How a webhook fared in a batch of attempts, in their order. */
-interface Fare {
-  failures: number;
-  hasRecovered: boolean;
-  isGone: boolean;
-  isBusy: boolean;
-  /** The longest pause that was asked for. */
-  holdMs: number;
+/** As its receiver has fared lately. */
+export function circuitOf(webhook: Pick<Webhook, 'failures' | 'held_until'>, nowMs: number): (typeof CIRCUITS)[number] {
+  if (webhook.held_until !== null && webhook.held_until.getTime() > nowMs) return 'OPEN';
+  return webhook.failures >= OPEN_FROM ? 'HALF_OPEN' : 'CLOSED';
 }
 
-/** What an attempt has said of its webhook. */
+/** A receiver that asks for a pause holds its webhook for so long at most; its Retry-After may hold a single delivery back for longer. */
+const MAX_HOLD_MS = 3_600_000;
+/** The longest hold that it has not asked for: so soon after its return it is found. */
+const MAX_GUESSED_HOLD_MS = 60_000;
+
+/** How a webhook fared in a batch of attempts, in their order; as the statement reads it. */
+interface Fare {
+  failures: number;
+  has_recovered: boolean;
+  is_gone: boolean;
+  is_busy: boolean;
+  /** The longest pause that was asked for. */
+  hold_ms: number;
+}
+
+/** What attempts have said of their webhooks. */
 export interface HealthNews {
   readonly disabled: readonly string[];
-  /** Until when, by webhook. */
+  /** Those whose hold has begun now, and until when. */
   readonly held: ReadonlyMap<string, Date>;
 }
 
 /**
- * Counts failures in a row, which narrow the webhook's window of claims; holds what answered 429 or 503, for as long as it asked or,
- * where it did not say, 1 s, 2 s, 4 s … with each failure in a row; disables what answered 410. Not in the transaction that
- * finishes deliveries: changes of a webhook lock it before its deliveries, and would meet that one crosswise. A crash in
- * between only forgets a count; a 410 or 429 is answered again.
+ * Counts failures in a row, which narrow the webhook's window of claims; holds what answered 429 or 503 for as long as it
+ * asked; holds what did not say, and what has failed five times in a row, for 1 s, then 2 s, 4 s … 60 s each time that it fails
+ * again after a hold; disables what answered 410.
+ *
+ * Not in the transaction that finishes deliveries: changes of a webhook lock it before its deliveries, and would meet that
+ * one crosswise. A crash in between only forgets a count; a 410 or 429 is answered again.
  */
 export async function noteHealth({ db }: Database, delivered: readonly Delivered[]): Promise<HealthNews> {
-  const fares = faresOf(delivered);
-  const rows = [...fares].map(([id, fare]) => ({ id, ...fare })).sort((a, b) => (a.id < b.id ? -1 : 1));
-  if (rows.length === 0) return { disabled: [], held: new Map() };
-  const failures = sql`case when f."hasRecovered" then 0 else w.failures end + f.failures`;
-  const guessedMs = sql`least(1000 * 2 ^ least(${failures} - 1, 16), ${MAX_GUESSED_HOLD_MS})`;
-  const holdMs = sql`case when f."holdMs" > 0 then least(f."holdMs", ${MAX_HOLD_MS}) else ${guessedMs} end`;
-  const { rows: noted } = await sql<{ id: string; isGone: boolean; isBusy: boolean; held_until: Date }>`
+  const fares = [...faresOf(delivered)].map(([id, fare]) => ({ id, ...fare }));
+  if (fares.length === 0) return { disabled: [], held: new Map() };
+  const { rows } = await sql<{ id: string; is_gone: boolean; newly_held_until: Date | null }>`
+    with before as (
+      select w.id, f.is_gone, f.is_busy, f.hold_ms, f.failures as failed, w.held_until,
+             case when f.has_recovered then 0 else w.failures end + f.failures as failures,
+             case when f.has_recovered then 0 else w.holds end as holds,
+             coalesce(w.held_until > fanfare.now(), false) as is_held
+      from jsonb_to_recordset(${JSON.stringify(fares)}::jsonb)
+             as f (id text, failures int, has_recovered boolean, is_gone boolean, is_busy boolean, hold_ms bigint)
+      join fanfare.webhook w on w.id = f.id
+      where f.failures > 0 or w.failures > 0
+      order by w.id for update of w
+    ), judged as (
+      -- what was under way when a hold began says no more than that it should begin
+      select b.*, b.failed > 0 and (b.is_busy or b.failures >= ${OPEN_FROM}) and (not b.is_held or b.hold_ms > 0) as trips,
+             case when b.hold_ms > 0 then least(b.hold_ms, ${MAX_HOLD_MS})
+                  else least(1000 * 2 ^ least(b.holds, 16), ${MAX_GUESSED_HOLD_MS}) end as next_hold_ms
+      from before b
+    )
     update fanfare.webhook w
-    set failures = ${failures},
-        held_until = case when f."isBusy" then greatest(w.held_until, fanfare.now() + interval '1 ms' * (${holdMs})) else w.held_until end,
-        status = case when f."isGone" then 'DISABLED' else w.status end,
-        disabled_reason = case when f."isGone" then 'the receiver answered 410 Gone' else w.disabled_reason end
-    from jsonb_to_recordset(${JSON.stringify(rows)}::jsonb)
-           as f (id text, failures int, "hasRecovered" boolean, "isGone" boolean, "isBusy" boolean, "holdMs" bigint)
-    where w.id = f.id and (f.failures > 0 or (f."hasRecovered" and w.failures > 0))
-    returning w.id, f."isGone", f."isBusy", w.held_until
+    set failures = j.failures, holds = j.holds + (j.trips and not j.is_held)::int,
+        held_until = case when j.trips then greatest(w.held_until, fanfare.now() + j.next_hold_ms * interval '1 ms')
+                          when j.is_held then w.held_until end,
+        status = case when j.is_gone then 'DISABLED' else w.status end,
+        disabled_reason = case when j.is_gone then 'the receiver answered 410 Gone' else w.disabled_reason end
+    from judged j where w.id = j.id
+    returning w.id, j.is_gone, case when j.trips and not j.is_held then w.held_until end as newly_held_until
   `.execute(db);
   return {
-    disabled: noted.flatMap(({ id, isGone }) => (isGone ? [id] : [])),
-    held: new Map(noted.flatMap(({ id, isBusy, held_until }) => (isBusy ? [[id, held_until] as const] : []))),
+    disabled: rows.flatMap(({ id, is_gone }) => (is_gone ? [id] : [])),
+    held: new Map(rows.flatMap(({ id, newly_held_until: until }) => (until === null ? [] : [[id, until] as const]))),
   };
 }
 
@@ -60,18 +86,18 @@ function faresOf(delivered: readonly Delivered[]): ReadonlyMap<string, Fare> {
     if (!('attempt' in result)) continue;
     const fare = fares.get(result.claim.webhookId) ?? newFare();
     fares.set(result.claim.webhookId, fare);
-    if (result.status === 'succeeded') Object.assign(fare, { failures: 0, hasRecovered: true });
+    if (result.status === 'succeeded') Object.assign(fare, { failures: 0, has_recovered: true });
     else fare.failures++;
-    fare.isGone ||= receiver.kind === 'gone';
+    fare.is_gone ||= receiver.kind === 'gone';
     if (receiver.kind !== 'busy') continue;
-    fare.isBusy = true;
-    fare.holdMs = Math.max(fare.holdMs, receiver.forMs ?? 0);
+    fare.is_busy = true;
+    fare.hold_ms = Math.max(fare.hold_ms, receiver.forMs ?? 0);
   }
   return fares;
 }
 
 function newFare(): Fare {
-  return { failures: 0, hasRecovered: false, isGone: false, isBusy: false, holdMs: 0 };
+  return { failures: 0, has_recovered: false, is_gone: false, is_busy: false, hold_ms: 0 };
 }
 
 /** Parks all open deliveries of these webhooks until somebody repairs them; reasons by webhook. */

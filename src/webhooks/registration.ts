@@ -8,7 +8,7 @@ import type { Tx } from '../outbox/transact.ts';
 import { VersionConflict } from '../outbox/version-conflict.ts';
 import { newId } from '../runtime/id.ts';
 import type { CheckedSelection } from './grants.ts';
-import type { RetryColumns } from './retries.ts';
+import type { PaceColumns } from './pace.ts';
 import type { Sealer } from './seal.ts';
 import { addSecret } from './secrets.ts';
 import { isStorable } from './storable.ts';
@@ -16,6 +16,8 @@ import type { Webhook } from './webhook.ts';
 
 /** Webhooks of one account. */
 export const MAX_WEBHOOKS = 1_000;
+/** Of a webhook that nothing is known against. */
+const FRESH = { failures: 0, holds: 0, held_until: null };
 /** Positions that the creating transaction looks back over; workers do the rest. */
 const FIRST_BACKFILL = 1_000;
 
@@ -27,8 +29,8 @@ export interface NewWebhook {
   readonly startAfter: number | undefined;
   readonly description: string;
   readonly metadata: Readonly<Record<string, unknown>>;
-  /** Checked by `checkRetries`. */
-  readonly retries: RetryColumns | undefined;
+  /** Checked by `checkPace`. */
+  readonly pace: PaceColumns;
   readonly creator: Principal;
 }
 
@@ -53,7 +55,7 @@ export async function createWebhook(
       description: input.description,
       metadata: JSON.stringify(input.metadata),
       ...selectionColumns(input.selection),
-      ...input.retries,
+      ...input.pace,
       narrowing: JSON.stringify(input.creator.narrowing),
       live_after: head,
       backfilled_to: Math.min(input.startAfter ?? head, head),
@@ -90,7 +92,7 @@ export interface WebhookChanges {
   readonly selection?: CheckedSelection | undefined;
   readonly description?: string | undefined;
   readonly metadata?: Readonly<Record<string, unknown>> | undefined;
-  readonly retries?: RetryColumns | undefined;
+  readonly pace?: PaceColumns | undefined;
 }
 
 /**
@@ -107,10 +109,10 @@ export async function updateWebhook(
   await lockHead(tx);
   const before = await lockWebhook(tx, id);
   requireVersion(before, expectedVersion);
-  const { url, selection, description, metadata, retries } = decide(before);
+  const { url, selection, description, metadata, pace } = decide(before);
   const after = await writeWebhook(tx, id, {
-    ...(url === undefined ? {} : { url, failures: 0, held_until: null }),
-    ...retries,
+    ...(url === undefined ? {} : { url, ...FRESH }),
+    ...pace,
     ...(selection === undefined ? {} : { ...selectionColumns(selection), parked_reason: null }),
     ...(description === undefined ? {} : { description }),
     ...(metadata === undefined ? {} : { metadata: JSON.stringify(metadata) }),
@@ -141,7 +143,7 @@ export async function pauseWebhook(tx: Tx, id: string): Promise<Webhook> {
 export async function resumeWebhook(tx: Tx, id: string): Promise<Webhook> {
   const webhook = await lockWebhook(tx, id);
   if (webhook.status === 'ACTIVE' && webhook.held_until === null) return webhook;
-  return writeWebhook(tx, id, { status: 'ACTIVE', disabled_reason: null, held_until: null, failures: 0 });
+  return writeWebhook(tx, id, { status: 'ACTIVE', disabled_reason: null, ...FRESH });
 }
 
 /** The account's webhook, locked until the end of the transaction. @throws EngineError NOT_FOUND */

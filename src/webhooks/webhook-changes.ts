@@ -10,6 +10,8 @@ import { fieldServices } from './field-services.ts';
 import { type CheckedSelection, checkSelection, type GrantRequest } from './grants.ts';
 import type { WebhookBuilder } from './graphql.ts';
 import { checkLabels } from './labels.ts';
+import { checkPace, MAX_IN_FLIGHT, RATES } from './pace.ts';
+import { RETRY_INPUT } from './pace-fields.ts';
 import { declareRefusals } from './refusal-fields.ts';
 import { CallbackRefused, DocumentInvalid } from './refusals.ts';
 import {
@@ -21,8 +23,6 @@ import {
   updateWebhook,
   type WebhookChanges,
 } from './registration.ts';
-import { checkRetries } from './retries.ts';
-import { RETRY_INPUT } from './retry-fields.ts';
 import { DEFAULT_GRACE_S, MAX_GRACE_S, type Rotation, rotateSecret } from './secrets.ts';
 import { requireGrantsOf, type Webhook } from './webhook.ts';
 import type { declareWebhook } from './webhook-fields.ts';
@@ -50,6 +50,11 @@ const SELECTION_HELP = {
     "What the webhook may see, out of the key's own scopes. Left out: the fewest that serve. It keeps them whatever becomes of the key.",
 };
 
+const PACE_HELP = {
+  maxInFlight: `Requests under way at once, in all processes: 1 to ${MAX_IN_FLIGHT}; 8 without it. Fewer while they fail.`,
+  ratePerSecond: `Requests a second at most, in all processes, retries included: ${RATES.least} to ${RATES.most}; 0 or left out: no limit. What it holds back waits, and is no attempt.`,
+};
+
 function addCreate(builder: WebhookBuilder, webhook: WebhookRef): void {
   const input = builder.inputType('WebhookCreateInput', {
     fields: (t) => ({
@@ -64,6 +69,8 @@ function addCreate(builder: WebhookBuilder, webhook: WebhookRef): void {
       }),
       description: t.string({ description: 'At most 500 characters.' }),
       retry: t.field({ type: RETRY_INPUT, description: 'When to try again; left out: ten attempts over three days.' }),
+      maxInFlight: t.int({ description: PACE_HELP.maxInFlight }),
+      ratePerSecond: t.float({ description: PACE_HELP.ratePerSecond }),
       metadata: t.field({ type: 'JSON', description: 'An object of at most 4 KiB, kept for the caller.' }),
     }),
   });
@@ -85,7 +92,7 @@ function addCreate(builder: WebhookBuilder, webhook: WebhookRef): void {
         return {
           selection,
           startAfter: position,
-          retries: given.retry ? checkRetries(given.retry) : undefined,
+          pace: checkPace(given),
           ...checkLabels(given),
         };
       },
@@ -113,6 +120,8 @@ function addUpdate(builder: WebhookBuilder, webhook: WebhookRef): void {
         type: RETRY_INPUT,
         description: 'In place of the earlier, for what is not due yet; `{}`: the default.',
       }),
+      maxInFlight: t.int({ description: PACE_HELP.maxInFlight }),
+      ratePerSecond: t.float({ description: PACE_HELP.ratePerSecond }),
       description: t.string({ description: 'At most 500 characters.' }),
       metadata: t.field({ type: 'JSON', description: 'An object of at most 4 KiB, in place of the earlier.' }),
     }),
@@ -129,7 +138,7 @@ function addUpdate(builder: WebhookBuilder, webhook: WebhookRef): void {
         if (url) await checkUrl(context, url);
         return {
           url: url ?? undefined,
-          retries: given.retry ? checkRetries(given.retry) : undefined,
+          pace: checkPace(given),
           ...checkLabels(given),
         };
       },

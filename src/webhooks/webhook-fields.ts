@@ -3,7 +3,8 @@ import { EVENT_SELECTION } from '../graphql/event-filter.ts';
 import { filterOf } from '../outbox/filter.ts';
 import { type declareDelivery, selectDeliveries } from './delivery-fields.ts';
 import type { WebhookBuilder } from './graphql.ts';
-import { RETRY } from './retry-fields.ts';
+import { CIRCUITS, circuitOf } from './health.ts';
+import { RETRY } from './pace-fields.ts';
 import { isStorable } from './storable.ts';
 import { WEBHOOK_STATUSES, type Webhook } from './webhook.ts';
 
@@ -13,6 +14,11 @@ export function declareWebhook(builder: WebhookBuilder, delivery: ReturnType<typ
     description:
       'PAUSED: deliveries are born and wait. DISABLED: the receiver answered 410, none are born. `webhookResume` leads out of both. New values may be added: keep a default branch.',
     values: WEBHOOK_STATUSES,
+  });
+  const circuit = builder.enumType('WebhookCircuit', {
+    description:
+      'CLOSED: it is sent to. OPEN: it is held, until `heldUntil`. HALF_OPEN: one delivery at a time tries whether it is back. New values may be added: keep a default branch.',
+    values: CIRCUITS,
   });
   const ref = builder.objectRef<Webhook>('Webhook');
   ref.implement({
@@ -48,9 +54,25 @@ export function declareWebhook(builder: WebhookBuilder, delivery: ReturnType<typ
       heldUntil: t.field({
         type: 'DateTime',
         nullable: true,
-        description: 'Until then nothing is sent: the receiver answered 429 or 503. Null if it is not held.',
+        description:
+          'Until then nothing is sent: the receiver answered 429 or 503, or kept failing. Null if it is not held. `webhookResume` ends it.',
         resolve: ({ held_until }, _args, { engine }) =>
           held_until !== null && held_until.getTime() > engine.clock.now() ? held_until : null,
+      }),
+      circuit: t.field({
+        type: circuit,
+        description: 'Whether it is sent to, or only tried.',
+        resolve: (row, _args, { engine }) => circuitOf(row, engine.clock.now()),
+      }),
+      maxInFlight: t.int({
+        nullable: true,
+        description: "Requests under way at once at most. Null: the server's own number.",
+        resolve: ({ max_in_flight }) => max_in_flight,
+      }),
+      ratePerSecond: t.float({
+        nullable: true,
+        description: 'Requests a second at most. Null: no limit.',
+        resolve: ({ rate_limit }) => rate_limit,
       }),
       scopes: t.stringList({ description: 'What it was granted.', resolve: ({ scopes }) => scopes }),
       failures: t.exposeInt('failures', { description: 'Failed attempts since the last that succeeded.' }),

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { checkRetries, MAX_ATTEMPTS, scheduleOf } from '../../src/webhooks/retries.ts';
+import { checkRetries, MAX_ATTEMPTS, scheduleOf } from '../../src/webhooks/pace.ts';
 import {
   DEFAULT_SCHEDULE,
   JITTER,

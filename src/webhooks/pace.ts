@@ -8,6 +8,18 @@ export interface RetryColumns {
   readonly retry_window: number | null;
 }
 
+/** What a webhook's maker decides about how fast it is sent to; what is absent stays. */
+export type PaceColumns = Partial<
+  RetryColumns & { readonly max_in_flight: number | null; readonly rate_limit: number | null }
+>;
+
+/** As GraphQL has coerced it. */
+export interface PaceInput {
+  readonly retry?: RetryInput | null | undefined;
+  readonly maxInFlight?: number | null | undefined;
+  readonly ratePerSecond?: number | null | undefined;
+}
+
 /** `WebhookRetryInput`, as GraphQL has coerced it. */
 export interface RetryInput {
   readonly delays?: readonly number[] | null | undefined;
@@ -20,6 +32,34 @@ export const MAX_DELAY_S = 604_800;
 export const MAX_WINDOW_S = 1_209_600;
 /** Attempts of one delivery on one schedule. */
 export const MAX_ATTEMPTS = 100;
+/** Requests under way to one webhook at most, where it asks for more than the worker's own number. */
+export const MAX_IN_FLIGHT = 100;
+/** Requests a second. */
+export const RATES = { least: 0.01, most: 1_000 };
+
+/**
+ * Checks what a webhook's maker decides about how fast it is sent to.
+ * @throws EngineError BAD_INPUT for a number out of bounds
+ */
+export function checkPace({ retry, maxInFlight, ratePerSecond }: PaceInput): PaceColumns {
+  return {
+    ...(retry ? checkRetries(retry) : {}),
+    ...(typeof maxInFlight === 'number' ? { max_in_flight: checkInFlight(maxInFlight) } : {}),
+    ...(typeof ratePerSecond === 'number' ? { rate_limit: checkRate(ratePerSecond) } : {}),
+  };
+}
+
+function checkInFlight(value: number): number {
+  if (value >= 1 && value <= MAX_IN_FLIGHT) return value;
+  throw new EngineError('BAD_INPUT', `"maxInFlight": expected 1 to ${MAX_IN_FLIGHT}, found ${value}`);
+}
+
+/** 0 is none. */
+function checkRate(value: number): number | null {
+  if (value === 0) return null;
+  if (value >= RATES.least && value <= RATES.most) return value;
+  throw new EngineError('BAD_INPUT', `"ratePerSecond": expected 0, or ${RATES.least} to ${RATES.most}, found ${value}`);
+}
 
 /**
  * Checks a schedule that a webhook is to have in place of the engine's.

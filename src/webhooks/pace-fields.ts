@@ -1,5 +1,5 @@
 import type { WebhookBuilder } from './graphql.ts';
-import { MAX_DELAY_S, MAX_WINDOW_S, scheduleOf } from './retries.ts';
+import { MAX_DELAY_S, MAX_WINDOW_S, scheduleOf } from './pace.ts';
 import type { Webhook } from './webhook.ts';
 
 /** The types below, by name. */

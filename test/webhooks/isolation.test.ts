@@ -1,0 +1,235 @@
+import { sql } from 'kysely';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { claimDeliveries } from '../../src/webhooks/claim.ts';
+import type { WebhookWorker } from '../../src/webhooks/worker.ts';
+import { eventually } from '../support/eventually.ts';
+import { openReceiver, type Receiver } from '../support/receiver.ts';
+import { noteWritten } from '../support/toy-domain.ts';
+import { openWebhookEngine, textsOf, type WebhookEngine, workOff } from './webhook-engine.ts';
+
+const NOTES = 'subscription { noteWritten { note { text } } }';
+const HEALTH = 'query ($id: ID!) { webhook(id: $id) { circuit heldUntil failures maxInFlight ratePerSecond } }';
+const LIMITS = { limit: 100, reserved: 0, leaseMs: 30_000, webhookCap: 8, accountCap: 100, busy: new Map() };
+
+describe('a webhook', () => {
+  let engine: WebhookEngine;
+  let receiver: Receiver;
+  let accountId: string;
+  const running = new Set<() => Promise<unknown>>();
+
+  beforeAll(async () => {
+    engine = await openWebhookEngine('postgres');
+    receiver = await openReceiver();
+  });
+  afterAll(async () => {
+    await receiver?.close();
+    await engine?.close();
+  });
+  beforeEach(async () => {
+    accountId = await engine.addAccount();
+  });
+  afterEach(async () => {
+    for (const stop of running) await stop();
+    running.clear();
+    await sql`delete from fanfare.delivery`.execute(engine.services.database.db);
+  });
+
+  async function hook(input: Readonly<Record<string, unknown>> = {}) {
+    const path = `/${accountId}/${Math.random()}`;
+    const { id } = await engine.createWebhook({ url: `${receiver.url}${path}`, query: NOTES, ...input }, { accountId });
+    return { id, path, received: () => receiver.requests.filter((request) => request.path === path) };
+  }
+
+  /** So many events, in one change. */
+  async function write(count: number): Promise<string[]> {
+    const texts = Array.from({ length: count }, (_, n) => `note ${n}`);
+    const author = { accountId, actor: null, requestId: null, causedBy: null };
+    await engine.services.transact(author, async (tx) => {
+      for (const text of texts)
+        await tx.emit(noteWritten, { subjectId: text, payload: { note: { noteId: text, text } } });
+    });
+    await engine.stampedEvents(accountId);
+    return texts;
+  }
+
+  const health = async (id: string) =>
+    (await engine.run<{ webhook: object }>(HEALTH, { variables: { id }, accountId })).webhook;
+  const deliveries = () => engine.deliveries({}, { accountId });
+
+  function start(worker: WebhookWorker): void {
+    const stopping = new AbortController();
+    const done = worker.run(stopping.signal);
+    running.add(() => {
+      stopping.abort();
+      return done;
+    });
+  }
+
+  /** The most that arrived within so many ms. */
+  function mostWithin(times: readonly number[], ms: number): number {
+    return Math.max(...times.map((from) => times.filter((at) => at >= from && at < from + ms).length));
+  }
+
+  it('with a rate gets no more, from three workers, and nearly as much; what waits is no attempt', async () => {
+    const perSecond = 40;
+    const paced = await hook({ ratePerSecond: perSecond, maxInFlight: 100 });
+    const free = await hook({ maxInFlight: 100 });
+    await write(100);
+    for (let n = 0; n < 3; n++) start(engine.createWorker());
+    await eventually(() => paced.received().length === 100);
+    const times = (hooked: typeof paced) => hooked.received().map(({ receivedAt }) => receivedAt.getTime());
+    // what was saved up in 0.4 s, and a quarter for the way from the claim to the arrival, which is not always as long
+    expect(mostWithin(times(paced), 1_000)).toBeLessThanOrEqual(perSecond * 1.4 * 1.25);
+    const seconds = (Math.max(...times(paced)) - Math.min(...times(paced))) / 1_000;
+    expect(100 / seconds).toBeGreaterThan(perSecond * 0.8);
+    expect(mostWithin(times(free), 1_000)).toBe(100); // the control
+    await eventually(async () => (await deliveries()).every(({ attemptCount }) => attemptCount === 1));
+  });
+
+  /** Three claim at once, until all is claimed. @returns how many more than the rate allows were claimed at most, in any time */
+  async function claimTogether(perSecond: number): Promise<{ readonly excess: number; readonly perSecond: number }> {
+    const claims: { readonly from: number; readonly to: number; readonly count: number }[] = [];
+    let left = 100;
+    const claimOn = async () => {
+      while (left > 0) {
+        const from = performance.now();
+        const { length: count } = await claimDeliveries(engine.services.database, LIMITS);
+        left -= count;
+        if (count > 0) claims.push({ from, to: performance.now(), count });
+      }
+    };
+    await Promise.all([claimOn(), claimOn(), claimOn()]);
+    const spans = claims.flatMap(({ from }) => claims.flatMap(({ to }) => (to > from ? [{ from, to }] : [])));
+    const excesses = spans.map(({ from, to }) => {
+      const within = claims.filter((each) => each.from >= from && each.to <= to);
+      return within.reduce((sum, { count }) => sum + count, 0) - perSecond * ((to - from) / 1_000 + 0.4);
+    });
+    const seconds = (Math.max(...spans.map(({ to }) => to)) - Math.min(...spans.map(({ from }) => from))) / 1_000;
+    return { excess: Math.max(...excesses), perSecond: 100 / seconds };
+  }
+
+  it('with a rate is never claimed faster, however many claim at once', async () => {
+    await hook({ ratePerSecond: 50, maxInFlight: 100 });
+    await write(100);
+    const claimed = await claimTogether(50);
+    expect(claimed.excess).toBeLessThan(0.001);
+    expect(claimed.perSecond).toBeGreaterThan(50 * 0.9);
+  });
+
+  it('with a rate would be claimed faster if what was taken were not counted (control)', async () => {
+    const { db } = engine.services.database;
+    const { rows } = await sql<{ source: string }>`
+      select pg_get_functiondef('fanfare.claim_deliveries'::regproc) as source
+    `.execute(db);
+    const source = rows[0]?.source ?? '';
+    const naive = source.replace('w.id in (select p.id from paced p)', 'false');
+    expect(naive).not.toBe(source);
+    await sql.raw(naive).execute(db);
+    try {
+      await hook({ ratePerSecond: 50, maxInFlight: 100 });
+      await write(100);
+      expect((await claimTogether(50)).excess).toBeGreaterThan(1);
+    } finally {
+      await sql.raw(source).execute(db);
+    }
+  });
+
+  it('with a slow rate gets one at a time', async () => {
+    const { received } = await hook({ ratePerSecond: 0.1 });
+    await write(3);
+    const worker = engine.createWorker();
+    await workOff(worker);
+    expect(received()).toHaveLength(1);
+    await engine.advanceClock(9_000);
+    await workOff(worker);
+    expect(received()).toHaveLength(1);
+    await engine.advanceClock(3_600_000); // what was not used is gone
+    await workOff(worker);
+    expect(received()).toHaveLength(2);
+  });
+
+  it.each([1, 20])('may have %s requests under way in all processes', async (maxInFlight) => {
+    const { id } = await hook({ maxInFlight });
+    await write(30);
+    const { database } = engine.services;
+    const claims = await Promise.all([1, 2, 3].map(() => claimDeliveries(database, LIMITS)));
+    expect(claims.flat()).toHaveLength(maxInFlight);
+    expect(await health(id)).toMatchObject({ maxInFlight, ratePerSecond: null });
+  });
+
+  it('that is down is only tried, and has all that waited within a minute of its return, oldest first', async () => {
+    const { id, path, received } = await hook({ retry: { delays: [604_800] }, maxInFlight: 1 });
+    receiver.always(path, { status: 500 });
+    const texts = await write(120);
+    const worker = engine.createWorker();
+    expect(await health(id)).toMatchObject({ circuit: 'CLOSED' });
+    for (let minute = 0; minute < 60; minute++) {
+      await workOff(worker);
+      await engine.advanceClock(60_000);
+    }
+    const tried = received().length;
+    expect(tried).toBeGreaterThanOrEqual(60); // it is found soon after its return
+    expect(tried).toBeLessThanOrEqual(70); // those until it was held, and one after each hold
+    receiver.always(path, {});
+    await engine.advanceClock(60_000);
+    await workOff(worker);
+    expect(textsOf(received())).toEqual(texts);
+    expect(await health(id)).toMatchObject({ circuit: 'CLOSED', failures: 0, heldUntil: null });
+  });
+
+  it('that fails is held longer each time, and its concurrent failures count once', async () => {
+    const { id, path } = await hook({ retry: { delays: [604_800] } });
+    receiver.always(path, { status: 500 });
+    await write(30);
+    const worker = engine.createWorker();
+    const holds: number[] = [];
+    for (let round = 0; round < 8; round++) {
+      await workOff(worker);
+      const { held_until } = await engine.services.database.db
+        .selectFrom('fanfare.webhook')
+        .select(sql<number>`round(extract(epoch from held_until - fanfare.now()))::int`.as('held_until'))
+        .where('id', '=', id)
+        .executeTakeFirstOrThrow();
+      holds.push(held_until);
+      await engine.advanceClock((held_until + 0.1) * 1_000);
+    }
+    expect(holds).toEqual([1, 2, 4, 8, 16, 32, 60, 60]);
+  });
+
+  it('that fails now and then is not held', async () => {
+    const { id, path, received } = await hook({ retry: { delays: [604_800] }, maxInFlight: 1 });
+    const answers = Array.from({ length: 40 }, (_, n) => (n % 4 === 3 ? {} : { status: 500 }));
+    receiver.script(path, ...answers);
+    await write(40);
+    await workOff(engine.createWorker());
+    expect(received()).toHaveLength(40);
+    expect(await health(id)).toMatchObject({ circuit: 'CLOSED', heldUntil: null });
+  });
+
+  it.each([
+    [{ maxInFlight: 0 }, '"maxInFlight": expected 1 to 100, found 0'],
+    [{ maxInFlight: 101 }, '"maxInFlight": expected 1 to 100, found 101'],
+    [{ ratePerSecond: -1 }, '"ratePerSecond": expected 0, or 0.01 to 1000, found -1'],
+    [{ ratePerSecond: 0.001 }, 'found 0.001'],
+    [{ ratePerSecond: 1_001 }, 'found 1001'],
+  ])('is refused %j', async (input, message) => {
+    const variables = { input: { url: `${receiver.url}/`, query: NOTES, ...input } };
+    const refused = await engine.fail(
+      'mutation ($input: WebhookCreateInput!) { webhookCreate(input: $input) { __typename } }',
+      { variables, accountId },
+    );
+    expect(refused).toMatchObject({ code: 'BAD_INPUT', message: expect.stringContaining(message) });
+  });
+
+  it('loses its rate by 0', async () => {
+    const { id } = await hook({ ratePerSecond: 5 });
+    const update = (ratePerSecond: number) =>
+      engine.run('mutation ($input: WebhookUpdateInput!) { webhookUpdate(input: $input) { __typename } }', {
+        variables: { input: { id, ratePerSecond } },
+        accountId,
+      });
+    expect(await health(id)).toMatchObject({ ratePerSecond: 5 });
+    await update(0);
+    expect(await health(id)).toMatchObject({ ratePerSecond: null });
+  });
+});

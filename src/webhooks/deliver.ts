@@ -17,6 +17,8 @@ export interface DeliverDeps {
 /** What came of an attempt: its result, and what it says of the receiver. */
 export interface Delivered {
   readonly result: ClaimResult;
+  /** Whether the webhook had failures behind it when it was read. */
+  readonly wasFailing: boolean;
   readonly receiver: ReceiverState;
 }
 
@@ -41,6 +43,7 @@ export async function deliver(deps: DeliverDeps, ready: ReadyDelivery, signal: A
   const schedule = scheduleOf(webhook);
   return {
     result: decide(claim, { outcome, startedAt, schedule, random: deps.random() }),
+    wasFailing: webhook.failures > 0,
     receiver: stateOf(outcome),
   };
 

@@ -82,8 +82,9 @@ export async function noteHealth({ db }: Database, delivered: readonly Delivered
 
 function faresOf(delivered: readonly Delivered[]): ReadonlyMap<string, Fare> {
   const fares = new Map<string, Fare>();
-  for (const { result, receiver } of delivered) {
-    if (!('attempt' in result)) continue;
+  for (const { result, receiver, wasFailing } of delivered) {
+    // a success of what did not fail is no news, and by far the most frequent: where it began to fail meanwhile, the next one tells
+    if (!('attempt' in result) || (result.status === 'succeeded' && !wasFailing)) continue;
     const fare = fares.get(result.claim.webhookId) ?? newFare();
     fares.set(result.claim.webhookId, fare);
     if (result.status === 'succeeded') Object.assign(fare, { failures: 0, has_recovered: true });

@@ -179,7 +179,7 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
   }
 
   async function recordAll(results: readonly ClaimResult[]): Promise<void> {
-    await Promise.all(results.map((result) => record({ result, receiver: { kind: 'fair' } })));
+    await Promise.all(results.map((result) => record(untouched(result))));
     for (const { claim } of results) leases.drop(claim);
   }
 
@@ -210,12 +210,12 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
     const mayBegin = !giveUp.signal.aborted && (await leases.mayBegin(ready.claim));
     const delivered: Delivered = mayBegin
       ? await deliver({ engine, sender: options.sender, random }, ready, giveUp.signal)
-      : { result: { claim: ready.claim, status: 'released' }, receiver: { kind: 'fair' } };
+      : untouched({ claim: ready.claim, status: 'released' });
     await record(delivered);
   }
 
-  function record({ result, receiver }: Delivered): Promise<void> {
-    return recorder.record({ result: { ...result, claim: leases.close(result.claim) }, receiver });
+  function record({ result, ...rest }: Delivered): Promise<void> {
+    return recorder.record({ ...rest, result: { ...result, claim: leases.close(result.claim) } });
   }
 
   /** A bug of ours: the delivery comes round again when its lease has run out. */
@@ -238,4 +238,9 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
   }
 
   return { runOnce, settled, wake: () => wakeup.wake(), run };
+}
+
+/** What ends without an attempt says nothing of the receiver. */
+function untouched(result: ClaimResult): Delivered {
+  return { result, wasFailing: false, receiver: { kind: 'fair' } };
 }

@@ -65,11 +65,6 @@ describe('a webhook', () => {
     });
   }
 
-  /** The most that arrived within so many ms. */
-  function mostWithin(times: readonly number[], ms: number): number {
-    return Math.max(...times.map((from) => times.filter((at) => at >= from && at < from + ms).length));
-  }
-
   it('with a rate gets no more, from three workers, and nearly as much; what waits is no attempt', async () => {
     const perSecond = 40;
     const paced = await hook({ ratePerSecond: perSecond, maxInFlight: 100 });
@@ -78,11 +73,11 @@ describe('a webhook', () => {
     for (let n = 0; n < 3; n++) start(engine.createWorker());
     await eventually(() => paced.received().length === 100);
     const times = (hooked: typeof paced) => hooked.received().map(({ receivedAt }) => receivedAt.getTime());
-    // what was saved up in 0.4 s, and a quarter for the way from the claim to the arrival, which is not always as long
-    expect(mostWithin(times(paced), 1_000)).toBeLessThanOrEqual(perSecond * 1.4 * 1.25);
-    const seconds = (Math.max(...times(paced)) - Math.min(...times(paced))) / 1_000;
-    expect(100 / seconds).toBeGreaterThan(perSecond * 0.8);
-    expect(mostWithin(times(free), 1_000)).toBe(100); // the control
+    const secondsOf = (hooked: typeof paced) => (Math.max(...times(hooked)) - Math.min(...times(hooked))) / 1_000;
+    // 16 were saved up; the way from the claim to the arrival is not always as long
+    expect(secondsOf(paced)).toBeGreaterThan((100 - 16) / perSecond - 0.3);
+    expect(secondsOf(paced)).toBeLessThan(100 / perSecond / 0.8);
+    expect(secondsOf(free)).toBeLessThan(1); // the control
     await eventually(async () => (await deliveries()).every(({ attemptCount }) => attemptCount === 1));
   });
 

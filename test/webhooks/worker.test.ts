@@ -159,7 +159,7 @@ describe('workers', () => {
     const names: unknown[] = [];
     const observe = ({ name }: { readonly name: string }) => void names.push(name);
     const recorder = createRecorder({ database, clock, observe, random: () => 0 });
-    await recorder.record({ result: failedOnce(await claimOne()), receiver: { kind: 'fair' } });
+    await recorder.record({ result: failedOnce(await claimOne()), wasFailing: false, receiver: { kind: 'fair' } });
     await sql`alter table fanfare.webhook drop constraint sound`.execute(database.db);
     expect(names).toEqual(['delivery.attempted', 'webhook.health_failed']);
     expect((await deliveries())[0]?.attempts).toHaveLength(1);

@@ -8,7 +8,9 @@ export type WebhookVerificationCode =
   | 'TIMESTAMP_TOO_OLD'
   | 'TIMESTAMP_TOO_NEW'
   | 'SIGNATURE_MISMATCH'
-  | 'BODY_INVALID';
+  | 'BODY_INVALID'
+  | 'BODY_TOO_LARGE'
+  | 'BODY_MISSING';
 
 /** A request that is not a genuine, recent callback; answer it with 400. Only `SECRET_INVALID` is your own fault. */
 export class WebhookVerificationError extends Error {
@@ -88,24 +90,27 @@ function readKey(secret: string): Buffer {
   );
 }
 
-function readRequired(headers: WebhookHeaders, name: string): string {
+/** @throws {WebhookVerificationError} HEADERS_MISSING */
+export function readRequired(headers: WebhookHeaders, name: string): string {
   const value = readHeader(headers, name);
   if (value !== undefined && value !== '') return value;
   throw new WebhookVerificationError('HEADERS_MISSING', `expected the header ${name}`);
 }
 
-function readHeader(headers: WebhookHeaders, name: string): string | undefined {
+/** Whatever the case of its name. */
+export function readHeader(headers: WebhookHeaders, name: string): string | undefined {
   if (headers instanceof Headers) return headers.get(name) ?? undefined;
   const value = Object.entries(headers).find(([key]) => key.toLowerCase() === name)?.[1];
   return typeof value === 'string' ? value : value?.[0];
 }
 
-function checkTimestamp(
+/** @throws {WebhookVerificationError} TIMESTAMP_INVALID, TIMESTAMP_TOO_OLD, TIMESTAMP_TOO_NEW */
+export function checkTimestamp(
   text: string,
   limits: { readonly nowSeconds: number; readonly toleranceSeconds: number },
 ): void {
   if (!/^\d{1,15}$/.test(text)) {
-    throw new WebhookVerificationError('TIMESTAMP_INVALID', 'expected webhook-timestamp in whole seconds');
+    throw new WebhookVerificationError('TIMESTAMP_INVALID', 'expected a timestamp in whole seconds');
   }
   // Whole seconds on both sides: the sender has rounded its clock down too.
   const ageSeconds = Math.floor(limits.nowSeconds) - Number(text);
@@ -138,16 +143,17 @@ function parseBody(body: string | Uint8Array): Pick<VerifiedWebhook, 'type' | 't
   return { type, timestamp, data };
 }
 
-function parseJson(text: string): unknown {
+/** @throws {WebhookVerificationError} BODY_INVALID */
+export function parseJson(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
-    throw bodyInvalid();
+    throw bodyInvalid('JSON');
   }
 }
 
-function bodyInvalid(): WebhookVerificationError {
-  return new WebhookVerificationError('BODY_INVALID', 'expected a JSON object with type, timestamp and data');
+function bodyInvalid(expected = 'a JSON object with type, timestamp and data'): WebhookVerificationError {
+  return new WebhookVerificationError('BODY_INVALID', `expected ${expected}`);
 }
 
 /** More than any rotation needs; each costs a comparison. */

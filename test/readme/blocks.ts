@@ -69,7 +69,7 @@ export const KNOWN_BLOCKS: readonly KnownBlock[] = [
   ...known('docs/operations.md', 'commands', ['npx fanfare epoch new']),
   ...known('docs/webhooks.md', 'documents', ['mutation ($input: WebhookCreateInput!)', 'mutation ($url: String!)']),
   ...known('docs/webhooks.md', 'commands', ['npm run check:documents']),
-  ...known('docs/webhooks.md', 'noun', ['const event = verifyWebhook(']),
+  ...known('docs/webhooks.md', 'noun', ['const event = verifyWebhook(', 'const receiver = createReceiver<']),
 ];
 
 function known(page: string, proof: Proof, beginnings: readonly string[]): readonly KnownBlock[] {

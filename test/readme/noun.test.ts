@@ -82,6 +82,18 @@ const SNIPPETS = [
       declare const secret: string;`,
     after: 'export { event };',
   },
+  {
+    page: 'docs/webhooks.md',
+    begins: 'const receiver = createReceiver<',
+    before: `import { createServer } from 'node:http';
+      import { createReceiver, type ReplayStore } from '#receiver';
+      interface OrderPlaced { order: { number: string } }
+      declare function place(order: OrderPlaced): Promise<void>;
+      declare const request: Request;
+      declare const replays: ReplayStore;
+      declare const secret: string;`,
+    after: 'export { answer };',
+  },
 ];
 
 let project: Project;

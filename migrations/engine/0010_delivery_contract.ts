@@ -17,7 +17,7 @@ const columns = [
     add held_until timestamptz,
     add holds int not null default 0,
     add max_in_flight smallint,
-    add rate_limit real check (rate_limit > 0),
+    add rate_limit double precision check (rate_limit > 0),
     add rate_next_at timestamptz not null default '-infinity'`,
   // began_at: of the first attempt on the present schedule; null before it
   sql`alter table fanfare.delivery add began_at timestamptz`,
@@ -59,9 +59,14 @@ const matching = [
 ];
 
 const sending = [
-  // From when on a webhook's rate counts: what was not used before is gone.
+  // From when on a webhook's rate counts: what was not used before is gone. A little is added, since an interval has whole µs,
+  // and what is saved up must be enough for one request.
   sql`create function fanfare.rate_from(w fanfare.webhook, p_now timestamptz) returns timestamptz language sql immutable as $$
-    select greatest(w.rate_next_at, p_now - greatest(0.4, 1 / w.rate_limit) * interval '1 second')
+    select greatest(w.rate_next_at, p_now - (greatest(0.4, 1 / w.rate_limit) + 0.00001) * interval '1 second')
+  $$`,
+  // How many requests it allows now.
+  sql`create function fanfare.rate_left(w fanfare.webhook, p_now timestamptz) returns int language sql immutable as $$
+    select floor(w.rate_limit * extract(epoch from p_now - fanfare.rate_from(w, p_now)))::int
   $$`,
   sql`drop function fanfare.claim_deliveries`,
   // For each webhook that may be sent to, the first p_cap due rows are its window, those in flight among them: so no
@@ -95,22 +100,29 @@ const sending = [
         from with_work last where last.id is not null
       ), open as (
         select w.id, w.rate_limit,
-               case when w.failures = 0 then coalesce(w.max_in_flight, p_cap)
-                    when w.failures < 5 then greatest(coalesce(w.max_in_flight, p_cap) / 2, 1) else 1 end as cap
+               case when w.holds > 0 or w.failures >= 5 then 1
+                    when w.failures = 0 then coalesce(w.max_in_flight, p_cap)
+                    else greatest(coalesce(w.max_in_flight, p_cap) / 2, 1) end as cap
         from with_work join fanfare.webhook w on w.id = with_work.id
         where w.status = 'ACTIVE' and w.parked_reason is null and (w.held_until is null or w.held_until <= v_now)
       ), paced as (
-        select w.id, floor(1e-6 + w.rate_limit * extract(epoch from v_now - fanfare.rate_from(w, v_now)))::int as left
+        -- only what has something to send, and some of its rate left: a poll that finds nothing writes nothing
+        select w.id, open.cap, fanfare.rate_left(w, v_now) as left
         from open join fanfare.webhook w on w.id = open.id
-        where open.rate_limit is not null for update of w skip locked
+        where open.rate_limit is not null and fanfare.rate_left(w, v_now) > 0
+          and exists (select from fanfare.delivery d where d.webhook_id = w.id and d.next_at <= v_now
+                      and (d.lease_until is null or d.lease_until <= clock_timestamp()))
+        for update of w skip locked
+      ), ready as (
+        select open.id, open.cap, p_limit as left from open where open.rate_limit is null
+        union all
+        select paced.id, paced.cap, paced.left from paced
       ), front as (
-        select f.*, case when open.rate_limit is null then p_limit
-                         else coalesce((select p.left from paced p where p.id = open.id), 0) end as left,
-               row_number() over (partition by open.id order by f.rank) as free_rank
-        from open cross join lateral (
+        select f.*, ready.left, row_number() over (partition by ready.id order by f.rank) as free_rank
+        from ready cross join lateral (
           select d.account_id, d.id, d.next_at, d.lease_until, row_number() over (order by d.next_at, d.position) as rank
-          from fanfare.delivery d where d.webhook_id = open.id and d.next_at <= v_now
-          order by d.next_at, d.position limit open.cap
+          from fanfare.delivery d where d.webhook_id = ready.id and d.next_at <= v_now
+          order by d.next_at, d.position limit ready.cap
         ) f where f.lease_until is null or f.lease_until <= clock_timestamp()
       ), fair as (
         select f.account_id, f.id, f.rank, f.next_at,

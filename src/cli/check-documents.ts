@@ -11,13 +11,17 @@ export function describeChecked(checked: readonly CheckedWebhook[]): string {
   return [...lines, `${count(checked.length, 'webhook')} checked: ${verdict(checked)}`].join('\n');
 }
 
-/** Whether a deploy would park deliveries. */
+/** Whether a deploy would park deliveries that are not parked already. */
 export function wouldBreak(checked: readonly CheckedWebhook[]): boolean {
-  return checked.some(({ broken }) => broken.length > 0);
+  return checked.some(isNewlyBroken);
+}
+
+function isNewlyBroken({ broken, isParked, status }: CheckedWebhook): boolean {
+  return broken.length > 0 && !isParked && status !== 'DISABLED';
 }
 
 function verdict(checked: readonly CheckedWebhook[]): string {
-  const broken = checked.filter((each) => each.broken.length > 0).length;
+  const broken = checked.filter(isNewlyBroken).length;
   if (broken === 0) return 'this schema breaks none';
   return `this schema breaks ${count(broken, 'webhook')}; deployed, it would park their deliveries until they are repaired`;
 }

@@ -25,7 +25,7 @@ fanfare key new           print a new key for ADMIN_API_KEY
 fanfare secrets-key       print a new key for SECRETS_KEY
 fanfare epoch new         after restoring a backup, with all servers stopped: make old cursors fail (DATABASE_URL or DATA_DIR)
 fanfare check-documents   before a deploy: which registered documents this program's schema breaks or finds deprecated (DATABASE_URL
-                          or DATA_DIR); exits with 1 if it breaks one
+                          or DATA_DIR); exits with 1 if it breaks one that is sent to now
     --json                print what was found as JSON
 fanfare version           print the version
 fanfare help              print this

@@ -73,8 +73,9 @@ function findBroken(row: Registered, documents: DocumentReader): readonly Docume
       return [];
     } catch (error) {
       if (error instanceof DocumentInvalid) return error.errors;
-      if (error instanceof EngineError) return [{ message: error.message, line: null, column: null }];
-      throw error;
+      // whatever it is, it would park this webhook and no other
+      const message = error instanceof EngineError ? error.message : `internal error: ${String(error)}`;
+      return [{ message, line: null, column: null }];
     }
   }
 }

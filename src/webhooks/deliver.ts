@@ -6,6 +6,7 @@ import { scheduleOf } from './pace.ts';
 import type { ReadyDelivery } from './prepare.ts';
 import { nextAttemptDelayMs, type Schedule } from './schedule.ts';
 import { signPayload } from './sign.ts';
+import type { Webhook } from './webhook.ts';
 
 export interface DeliverDeps {
   readonly engine: EngineServices;
@@ -17,8 +18,8 @@ export interface DeliverDeps {
 /** What came of an attempt: its result, and what it says of the receiver. */
 export interface Delivered {
   readonly result: ClaimResult;
-  /** Whether the webhook had failures behind it when it was read. */
-  readonly wasFailing: boolean;
+  /** As it was when it was read; undefined where no attempt was made. */
+  readonly webhook: Webhook | undefined;
   readonly receiver: ReceiverState;
 }
 
@@ -43,7 +44,7 @@ export async function deliver(deps: DeliverDeps, ready: ReadyDelivery, signal: A
   const schedule = scheduleOf(webhook);
   return {
     result: decide(claim, { outcome, startedAt, schedule, random: deps.random() }),
-    wasFailing: webhook.failures > 0,
+    webhook,
     receiver: stateOf(outcome),
   };
 

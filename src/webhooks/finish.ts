@@ -17,11 +17,15 @@ export interface AttemptRecord {
   readonly remoteAddress: string | null;
 }
 
-/** What becomes of a claim. `released` hands it back untouched: nothing was sent, or whether it was is not known. */
+/**
+ * What becomes of a claim. `released` hands it back untouched: nothing was sent, or whether it was is not known. `deferred` does so for a
+ * while: it is no attempt, and others go first.
+ */
 export type ClaimResult = { readonly claim: Claim } & (
   | { readonly status: 'succeeded'; readonly attempt: AttemptRecord }
   | { readonly status: 'rescheduled'; readonly attempt: AttemptRecord; readonly delayMs: number }
   | { readonly status: 'exhausted'; readonly attempt: AttemptRecord }
+  | { readonly status: 'deferred'; readonly delayMs: number }
   | { readonly status: 'renderFailed'; readonly error: string }
   | { readonly status: 'cancelled'; readonly error: string }
   | { readonly status: 'released' }
@@ -37,6 +41,7 @@ export interface Finished {
 const STORED = {
   succeeded: 'SUCCEEDED',
   rescheduled: 'PENDING',
+  deferred: 'PENDING',
   exhausted: 'EXHAUSTED',
   renderFailed: 'RENDER_FAILED',
   cancelled: 'CANCELLED',
@@ -62,7 +67,7 @@ function toRow(result: ClaimResult) {
     id: claim.id,
     generation: claim.generation,
     status: STORED[status],
-    delay_ms: status === 'rescheduled' ? result.delayMs : null,
+    delay_ms: 'delayMs' in result ? result.delayMs : null,
     error: 'error' in result ? result.error.slice(0, 2_000) : null,
     ...('attempt' in result ? toAttemptRow(result.attempt) : {}),
   };

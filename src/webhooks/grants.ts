@@ -44,7 +44,7 @@ export function checkSelection(
   for (const scope of needed) requireGranted(asked, principal, scope);
   return {
     ...selection,
-    filter: { ...filter, ...(selection.document === null ? readFilter(request) : noFilter(request)) },
+    filter: selection.document === null ? { ...filter, ...readFilter(request) } : ownFilter(filter, request),
     scopes: [...new Set(granted ?? needed)].sort(),
   };
 }
@@ -56,9 +56,11 @@ function readFilter({ filter }: GrantRequest): EventFilter {
   return parts;
 }
 
-function noFilter({ filter }: GrantRequest): EventFilter {
-  if (!isGiven(filter)) return {};
-  throw new EngineError('BAD_INPUT', 'give the filter inside "query", as an argument of its root field');
+/** What a document asks for itself. */
+function ownFilter(own: EventFilter, { filter }: GrantRequest): EventFilter {
+  if (isGiven(filter))
+    throw new EngineError('BAD_INPUT', 'give the filter inside "query", as an argument of its root field');
+  return toStoredFilter(own);
 }
 
 function readSelection({ eventTypes, query, variables }: GrantRequest): Selection {

@@ -1,5 +1,6 @@
-import { sql } from 'kysely';
+import { type Kysely, sql } from 'kysely';
 import type { Database } from '../database/connect.ts';
+import type { EngineTables } from '../database/tables.ts';
 import type { Delivered } from './deliver.ts';
 import type { Webhook } from './webhook.ts';
 
@@ -9,9 +10,12 @@ export const OPEN_FROM = 5;
 export const CIRCUITS = ['CLOSED', 'OPEN', 'HALF_OPEN'] as const;
 
 /** As its receiver has fared lately. */
-export function circuitOf(webhook: Pick<Webhook, 'failures' | 'held_until'>, nowMs: number): (typeof CIRCUITS)[number] {
-  if (webhook.held_until !== null && webhook.held_until.getTime() > nowMs) return 'OPEN';
-  return webhook.failures >= OPEN_FROM ? 'HALF_OPEN' : 'CLOSED';
+export function circuitOf(
+  { failures, holds, held_until }: Pick<Webhook, 'failures' | 'holds' | 'held_until'>,
+  nowMs: number,
+): (typeof CIRCUITS)[number] {
+  if (held_until !== null && held_until.getTime() > nowMs) return 'OPEN';
+  return holds > 0 || failures >= OPEN_FROM ? 'HALF_OPEN' : 'CLOSED';
 }
 
 /** A receiver that asks for a pause holds its webhook for so long at most; its Retry-After may hold a single delivery back for longer. */
@@ -19,14 +23,20 @@ const MAX_HOLD_MS = 3_600_000;
 /** The longest hold that it has not asked for: so soon after its return it is found. */
 const MAX_GUESSED_HOLD_MS = 60_000;
 
-/** How a webhook fared in a batch of attempts, in their order; as the statement reads it. */
+/** How a webhook fared at one URL in a batch of attempts, in their order; as the statement reads it. */
 interface Fare {
+  readonly id: string;
+  /** Where it pointed then: what another receiver has answered is none of the present one's. */
+  readonly url: string;
   failures: number;
   has_recovered: boolean;
   is_gone: boolean;
   is_busy: boolean;
   /** The longest pause that was asked for. */
   hold_ms: number;
+  /** How long ago the last attempt that failed began. */
+  failed_ms: number;
+  wasFailing: boolean;
 }
 
 /** What attempts have said of their webhooks. */
@@ -36,31 +46,67 @@ export interface HealthNews {
   readonly held: ReadonlyMap<string, Date>;
 }
 
+/** Keeps up how webhooks fare. */
+export interface Health {
+  /**
+   * Counts failures in a row, which narrow the webhook's window of claims; holds what answered 429 or 503 for as long as it
+   * asked; holds what did not say, and what has failed five times in a row, for 1 s, then 2 s, 4 s … 60 s each time that it
+   * fails again after a hold; disables what answered 410.
+   *
+   * Not in the transaction that finishes deliveries: changes of a webhook lock it before its deliveries, and would meet that
+   * one crosswise. A crash in between only forgets a count; a 410 or 429 is answered again.
+   */
+  note(delivered: readonly Delivered[]): Promise<HealthNews>;
+}
+
+export function createHealth({ db }: Database): Health {
+  /** Webhooks that were failing when they were last noted here. */
+  const failing = new Set<string>();
+
+  return {
+    async note(delivered) {
+      // successes of what does not fail are no news, and by far the most frequent; where it has begun to fail in another process,
+      // the next claims will know
+      const fares = faresOf(delivered).filter((fare) => isNews(fare) || failing.has(fare.id));
+      if (fares.length === 0) return { disabled: [], held: new Map() };
+      const rows = await writeFares(db, fares);
+      for (const { id } of fares) failing.delete(id);
+      for (const { id } of rows.filter(({ is_failing }) => is_failing)) failing.add(id);
+      return {
+        disabled: rows.flatMap(({ id, is_gone }) => (is_gone ? [id] : [])),
+        held: new Map(
+          rows.flatMap(({ id, newly_held_until: until }) => (until === null ? [] : [[id, until] as const])),
+        ),
+      };
+    },
+  };
+}
+
+interface NotedRow {
+  readonly id: string;
+  readonly is_gone: boolean;
+  readonly is_failing: boolean;
+  readonly newly_held_until: Date | null;
+}
+
 /**
- * Counts failures in a row, which narrow the webhook's window of claims; holds what answered 429 or 503 for as long as it
- * asked; holds what did not say, and what has failed five times in a row, for 1 s, then 2 s, 4 s … 60 s each time that it fails
- * again after a hold; disables what answered 410.
- *
- * Not in the transaction that finishes deliveries: changes of a webhook lock it before its deliveries, and would meet that
- * one crosswise. A crash in between only forgets a count; a 410 or 429 is answered again.
+ * While a webhook is held, what comes of attempts that were under way says no more than that it should be; nor does the failure,
+ * after the hold, of one that began before its end. A pause that the receiver asks for counts whenever it asks.
  */
-export async function noteHealth({ db }: Database, delivered: readonly Delivered[]): Promise<HealthNews> {
-  const fares = [...faresOf(delivered)].map(([id, fare]) => ({ id, ...fare }));
-  if (fares.length === 0) return { disabled: [], held: new Map() };
-  const { rows } = await sql<{ id: string; is_gone: boolean; newly_held_until: Date | null }>`
+async function writeFares(db: Kysely<EngineTables>, fares: readonly Fare[]): Promise<readonly NotedRow[]> {
+  const { rows } = await sql<NotedRow>`
     with before as (
-      select w.id, f.is_gone, f.is_busy, f.hold_ms, f.failures as failed, w.held_until,
-             case when f.has_recovered then 0 else w.failures end + f.failures as failures,
-             case when f.has_recovered then 0 else w.holds end as holds,
-             coalesce(w.held_until > fanfare.now(), false) as is_held
-      from jsonb_to_recordset(${JSON.stringify(fares)}::jsonb)
-             as f (id text, failures int, has_recovered boolean, is_gone boolean, is_busy boolean, hold_ms bigint)
-      join fanfare.webhook w on w.id = f.id
-      where f.failures > 0 or w.failures > 0
+      select w.id, f.is_gone, f.is_busy, f.hold_ms, f.failures as failed,
+             case when f.has_recovered and not h.is_held then 0 else w.failures end + f.failures as failures,
+             case when f.has_recovered and not h.is_held then 0 else w.holds end as holds,
+             h.is_held, coalesce(fanfare.now() - f.failed_ms * interval '1 ms' < w.held_until, false) as is_old
+      from jsonb_to_recordset(${JSON.stringify(fares)}::jsonb) as f (
+        id text, url text, failures int, has_recovered boolean, is_gone boolean, is_busy boolean, hold_ms bigint, failed_ms bigint)
+      join fanfare.webhook w on w.id = f.id and w.url = f.url
+      cross join lateral (select coalesce(w.held_until > fanfare.now(), false) as is_held) h
       order by w.id for update of w
     ), judged as (
-      -- what was under way when a hold began says no more than that it should begin
-      select b.*, b.failed > 0 and (b.is_busy or b.failures >= ${OPEN_FROM}) and (not b.is_held or b.hold_ms > 0) as trips,
+      select b.*, b.hold_ms > 0 or not b.is_old and (b.is_busy or b.failed > 0 and (b.holds > 0 or b.failures >= ${OPEN_FROM})) as trips,
              case when b.hold_ms > 0 then least(b.hold_ms, ${MAX_HOLD_MS})
                   else least(1000 * 2 ^ least(b.holds, 16), ${MAX_GUESSED_HOLD_MS}) end as next_hold_ms
       from before b
@@ -72,33 +118,48 @@ export async function noteHealth({ db }: Database, delivered: readonly Delivered
         status = case when j.is_gone then 'DISABLED' else w.status end,
         disabled_reason = case when j.is_gone then 'the receiver answered 410 Gone' else w.disabled_reason end
     from judged j where w.id = j.id
-    returning w.id, j.is_gone, case when j.trips and not j.is_held then w.held_until end as newly_held_until
+    returning w.id, j.is_gone, w.failures > 0 or w.holds > 0 as is_failing,
+              case when j.trips and not j.is_held then w.held_until end as newly_held_until
   `.execute(db);
-  return {
-    disabled: rows.flatMap(({ id, is_gone }) => (is_gone ? [id] : [])),
-    held: new Map(rows.flatMap(({ id, newly_held_until: until }) => (until === null ? [] : [[id, until] as const]))),
-  };
+  return rows;
 }
 
-function faresOf(delivered: readonly Delivered[]): ReadonlyMap<string, Fare> {
+function faresOf(delivered: readonly Delivered[]): readonly Fare[] {
   const fares = new Map<string, Fare>();
-  for (const { result, receiver, wasFailing } of delivered) {
-    // a success of what did not fail is no news, and by far the most frequent: where it began to fail meanwhile, the next one tells
-    if (!('attempt' in result) || (result.status === 'succeeded' && !wasFailing)) continue;
-    const fare = fares.get(result.claim.webhookId) ?? newFare();
-    fares.set(result.claim.webhookId, fare);
+  for (const { result, webhook, receiver } of delivered) {
+    if (!('attempt' in result) || webhook === undefined) continue;
+    const key = `${webhook.id} ${webhook.url}`;
+    const fare = fares.get(key) ?? newFare(webhook);
+    fares.set(key, fare);
     if (result.status === 'succeeded') Object.assign(fare, { failures: 0, has_recovered: true });
-    else fare.failures++;
+    else {
+      fare.failures++;
+      fare.failed_ms = Math.min(fare.failed_ms, result.attempt.durationMs);
+    }
     fare.is_gone ||= receiver.kind === 'gone';
     if (receiver.kind !== 'busy') continue;
     fare.is_busy = true;
     fare.hold_ms = Math.max(fare.hold_ms, receiver.forMs ?? 0);
   }
-  return fares;
+  return [...fares.values()];
 }
 
-function newFare(): Fare {
-  return { failures: 0, has_recovered: false, is_gone: false, is_busy: false, hold_ms: 0 };
+function isNews({ failures, is_busy, wasFailing }: Fare): boolean {
+  return failures > 0 || is_busy || wasFailing;
+}
+
+function newFare({ id, url, failures, holds }: Webhook): Fare {
+  return {
+    id,
+    url,
+    failures: 0,
+    has_recovered: false,
+    is_gone: false,
+    is_busy: false,
+    hold_ms: 0,
+    failed_ms: 86_400_000,
+    wasFailing: failures > 0 || holds > 0,
+  };
 }
 
 /** Parks all open deliveries of these webhooks until somebody repairs them; reasons by webhook. */

@@ -15,7 +15,7 @@ export function declareRetries(builder: WebhookBuilder): void {
         description: `Seconds before the second attempt, the third and so on: 1 to ${MAX_DELAY_S} each. Empty: one attempt only. Left out: ten attempts over three days.`,
       }),
       window: t.int({
-        description: `Seconds from the first attempt to the last: 1 to ${MAX_WINDOW_S}; the last delay is repeated until then. At most 100 attempts.`,
+        description: `Seconds from the first attempt to the last: 1 to ${MAX_WINDOW_S}; the last delay is repeated until then. None is scheduled later. At most 100 attempts.`,
       }),
     }),
   });

@@ -49,9 +49,11 @@ export function checkPace({ retry, maxInFlight, ratePerSecond }: PaceInput): Pac
   };
 }
 
-function checkInFlight(value: number): number {
+/** 0 is the worker's own number. */
+function checkInFlight(value: number): number | null {
+  if (value === 0) return null;
   if (value >= 1 && value <= MAX_IN_FLIGHT) return value;
-  throw new EngineError('BAD_INPUT', `"maxInFlight": expected 1 to ${MAX_IN_FLIGHT}, found ${value}`);
+  throw new EngineError('BAD_INPUT', `"maxInFlight": expected 0 to ${MAX_IN_FLIGHT}, found ${value}`);
 }
 
 /** 0 is none. */

@@ -4,7 +4,7 @@ import type { Clock } from '../runtime/clock.ts';
 import type { Observe } from '../runtime/observe.ts';
 import type { Delivered } from './deliver.ts';
 import { type Finished, finishDeliveries } from './finish.ts';
-import { noteHealth } from './health.ts';
+import { createHealth } from './health.ts';
 
 export interface RecorderDeps {
   readonly database: Database;
@@ -33,6 +33,7 @@ interface Waiting {
 
 export function createRecorder(deps: RecorderDeps): Recorder {
   const { database, clock, observe, random } = deps;
+  const health = createHealth(database);
   const waiting: Waiting[] = [];
   let isWriting = false;
 
@@ -67,10 +68,7 @@ export function createRecorder(deps: RecorderDeps): Recorder {
   async function noteHealthOf(batch: readonly Delivered[], finished: readonly Finished[]): Promise<void> {
     const counted = new Set(finished.map(({ id }) => id));
     try {
-      const { disabled, held } = await noteHealth(
-        database,
-        batch.filter(({ result }) => counted.has(result.claim.id)),
-      );
+      const { disabled, held } = await health.note(batch.filter(({ result }) => counted.has(result.claim.id)));
       for (const id of disabled) observe({ name: 'webhook.disabled', webhook_id: id });
       for (const [id, until] of held) observe({ name: 'webhook.held', webhook_id: id, until: until.toISOString() });
     } catch (error) {

@@ -22,13 +22,15 @@ export interface BodyAsker {
   take(drafts: readonly Draft[], progress: Progress): Promise<void>;
 }
 
+/** Until an event is rendered again whose rendering the database has failed. */
+const DEFERRED_MS = 5_000;
 /** Accounts of a batch that are rendered for at once: one whose documents are slow holds up no other. */
 const ACCOUNTS_AT_ONCE = 32;
 
 /**
  * Renders what nobody has rendered yet, each once for equal (event, document, grants), stores it and ties the deliveries
- * to it: one after another for an account, in all batches of this process. What the database kept from being rendered is
- * never given: it comes round again with its lease. A webhook whose rendering breaks by a fault of ours is parked, it alone.
+ * to it: one after another for an account, in all batches of this process. What the database kept from being rendered comes
+ * round again some seconds later. A webhook whose rendering breaks by a fault of ours is parked, it alone.
  */
 export async function renderBodies(deps: PrepareDeps, drafts: readonly Unrendered[], asker: BodyAsker): Promise<void> {
   if (drafts.length === 0) return;
@@ -71,7 +73,7 @@ function nameOf({ claim, key }: Draft): string {
 /** What came of rendering for these deliveries, which share a body. */
 interface Rendered {
   readonly drafts: readonly Wanted[];
-  readonly outcome: Rendering | { readonly status: 'late' } | { readonly status: 'broken' };
+  readonly outcome: Rendering | { readonly status: 'late' | 'broken' | 'deferred' };
 }
 
 interface RenderTarget {
@@ -98,23 +100,23 @@ async function renderEach(deps: PrepareDeps, wanted: readonly Wanted[], target: 
     const [first] = drafts;
     if (first === undefined) continue;
     const outcome = target.isLate() ? ({ status: 'late' } as const) : await renderOne(deps, first);
-    if (outcome !== 'deferred') target.put({ drafts, outcome });
+    target.put({ drafts, outcome });
   }
 }
 
 async function renderOne(
   { engine, observe }: PrepareDeps,
   { webhook, event, documents }: Wanted,
-): Promise<Rendered['outcome'] | 'deferred'> {
+): Promise<Rendered['outcome']> {
   try {
     const document = documents.documentOf(event.name);
     return await renderEvent({ engine, document, principal: principalOf(webhook), event, observe });
   } catch (error) {
     const fact = { webhook_id: webhook.id, event_id: event.id, error };
     if (error instanceof EngineError) {
-      // one event whose rendering takes too long must not hold up the others of its batch
+      // one event whose rendering takes too long must hold up neither its batch nor its webhook
       observe({ name: 'delivery.render_deferred', level: 'warn', ...fact });
-      return 'deferred';
+      return { status: 'deferred' };
     }
     observe({ name: 'delivery.render_broken', level: 'error', ...fact });
     return { status: 'broken' };
@@ -171,6 +173,7 @@ function note(progress: Progress, { drafts, outcome }: Rendered): void {
       progress.ended.push({ claim, status: 'renderFailed', error: describeErrors(outcome.errors) });
     }
     if (outcome.status === 'broken') progress.parked.set(webhook.id, BROKEN);
+    if (outcome.status === 'deferred') progress.ended.push({ claim, status: 'deferred', delayMs: DEFERRED_MS });
     if (outcome.status === 'broken' || outcome.status === 'late') release(progress, claim);
   }
 }

@@ -42,32 +42,31 @@ export interface Rotation {
 export async function rotateSecret(tx: Tx, sealer: Sealer, { webhookId, graceSeconds }: Rotation): Promise<string> {
   if (graceSeconds < 0 || graceSeconds > MAX_GRACE_S)
     throw new EngineError('BAD_INPUT', `"graceSeconds": expected 0 to ${MAX_GRACE_S}, found ${graceSeconds}`);
-  const secrets = () =>
-    tx.db
-      .selectFrom('fanfare.webhook_secret')
-      .where('account_id', '=', tx.accountId)
-      .where('webhook_id', '=', webhookId);
-  await tx.db
-    .deleteFrom('fanfare.webhook_secret')
-    .where('account_id', '=', tx.accountId)
-    .where('webhook_id', '=', webhookId)
-    .where('expires_at', '<=', sql<Date>`fanfare.now()`)
-    .execute();
-  const { live } = await secrets()
-    .select(({ fn }) => fn.countAll<number>().as('live'))
-    .executeTakeFirstOrThrow();
-  if (Number(live) >= MAX_LIVE_SECRETS) {
-    throw new EngineError(
-      'CONFLICT',
-      `the webhook has ${MAX_LIVE_SECRETS} live secrets; rotate again when the oldest has expired`,
-    );
-  }
   await tx.db
     .updateTable('fanfare.webhook_secret')
     .set({ expires_at: sql<Date>`least(expires_at, fanfare.now() + ${graceSeconds} * interval '1 second')` })
     .where('account_id', '=', tx.accountId)
     .where('webhook_id', '=', webhookId)
     .execute();
+  // after that, so that there is always room for one that ends the others at once
+  await tx.db
+    .deleteFrom('fanfare.webhook_secret')
+    .where('account_id', '=', tx.accountId)
+    .where('webhook_id', '=', webhookId)
+    .where('expires_at', '<=', sql<Date>`fanfare.now()`)
+    .execute();
+  const { live } = await tx.db
+    .selectFrom('fanfare.webhook_secret')
+    .select(({ fn }) => fn.countAll<number>().as('live'))
+    .where('account_id', '=', tx.accountId)
+    .where('webhook_id', '=', webhookId)
+    .executeTakeFirstOrThrow();
+  if (Number(live) >= MAX_LIVE_SECRETS) {
+    throw new EngineError(
+      'CONFLICT',
+      `the webhook has ${MAX_LIVE_SECRETS} live secrets; rotate again when the oldest has expired, or with "graceSeconds": 0`,
+    );
+  }
   return addSecret(tx, sealer, webhookId);
 }
 

@@ -51,8 +51,8 @@ const SELECTION_HELP = {
 };
 
 const PACE_HELP = {
-  maxInFlight: `Requests under way at once, in all processes: 1 to ${MAX_IN_FLIGHT}; 8 without it. Fewer while they fail.`,
-  ratePerSecond: `Requests a second at most, in all processes, retries included: ${RATES.least} to ${RATES.most}; 0 or left out: no limit. What it holds back waits, and is no attempt.`,
+  maxInFlight: `Requests under way at once, in all processes: 1 to ${MAX_IN_FLIGHT}; 0: the server's own number, 8. Fewer while they fail.`,
+  ratePerSecond: `Requests a second at most, in all processes, retries included: ${RATES.least} to ${RATES.most}; 0: no limit. What it holds back waits, and is no attempt.`,
 };
 
 function addCreate(builder: WebhookBuilder, webhook: WebhookRef): void {
@@ -118,7 +118,7 @@ function addUpdate(builder: WebhookBuilder, webhook: WebhookRef): void {
       scopes: t.stringList({ description: SELECTION_HELP.scopes }),
       retry: t.field({
         type: RETRY_INPUT,
-        description: 'In place of the earlier, for what is not due yet; `{}`: the default.',
+        description: 'In place of the earlier, from the next attempt that fails on; `{}`: the default.',
       }),
       maxInFlight: t.int({ description: PACE_HELP.maxInFlight }),
       ratePerSecond: t.float({ description: PACE_HELP.ratePerSecond }),
@@ -153,7 +153,7 @@ function addUpdate(builder: WebhookBuilder, webhook: WebhookRef): void {
   );
 }
 
-/** Parts of the selection that are left out stay as they are; without any the selection does. */
+/** Parts of the selection that are left out stay as they are; without any the selection does. Other types or another document need other scopes. */
 function revise(
   context: Context,
   { before, given }: { readonly before: Webhook; readonly given: GrantRequest },
@@ -161,12 +161,14 @@ function revise(
   const { eventTypes, query, variables, filter, scopes } = given;
   const parts = [eventTypes, query, variables, filter, scopes];
   if (parts.every((part) => part === null || part === undefined)) return undefined;
-  if (eventTypes || query) return select(context, given);
+  if (query) return select(context, given);
+  const kept = keptSelection(before);
+  if (eventTypes) return select(context, { ...given, filter: filter ?? kept.filter });
   return select(context, {
-    ...keptSelection(before),
+    ...kept,
     ...(variables ? { variables } : {}),
     ...(filter ? { filter } : {}),
-    scopes,
+    scopes: scopes ?? before.scopes,
   });
 }
 

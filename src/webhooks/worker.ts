@@ -242,5 +242,5 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
 
 /** What ends without an attempt says nothing of the receiver. */
 function untouched(result: ClaimResult): Delivered {
-  return { result, wasFailing: false, receiver: { kind: 'fair' } };
+  return { result, webhook: undefined, receiver: { kind: 'fair' } };
 }

@@ -124,6 +124,10 @@ describe('a webhook gets no more than it asks for', () => {
       ...edited,
       filter: { ...edited.filter, triggers: ['text'] },
     });
+    expect(await update({ eventTypes: ['NOTE_EDITED', 'NOTE_WRITTEN'] })).toMatchObject({
+      eventTypes: ['NOTE_EDITED', 'NOTE_WRITTEN'],
+      filter: { triggers: ['text'] },
+    });
     expect(await update({ eventTypes: ['NOTE_EDITED'], filter: { triggers: ['title'] } })).toMatchObject({
       filter: { triggers: ['title'] },
     });
@@ -150,6 +154,11 @@ describe('a webhook gets no more than it asks for', () => {
     [{ eventTypes: ['NOTE_EDITED'], filter: { triggers: [] } }, 'filter.triggers is empty'],
     [{ eventTypes: ['NOTE_EDITED'], filter: { triggers: ['\u0000'] } }, "a character that can't be stored"],
     [{ eventTypes: ['NOTE_EDITED'], filter: { subjects: Array(101).fill('a') } }, 'filter.subjects has 101 values'],
+    [
+      { query: String.raw`subscription { noteEdited(filter: { triggers: ["\u0000"] }) { id } }` },
+      "a character that can't be stored",
+    ],
+    [{ query: 'subscription { noteEdited(filter: { subjects: [] }) { id } }' }, 'filter.subjects is empty'],
     [
       { query: 'subscription { noteEdited(filter: { types: [NOTE_EDITED] }) { id } }' },
       '"noteEdited" is of one type: leave filter.types out, or ask for "events"',

@@ -239,6 +239,11 @@ describe('the retries of a webhook', () => {
     expect(await signers('the last', first, second, third)).toEqual([false, false, true]);
     const fourth = await rotate(0);
     expect(await signers('at once', third, fourth)).toEqual([false, true]);
+    // however many sign along, one that has leaked can be ended
+    for (let n = 1; n < 50; n++) await rotate(60);
+    await expect(rotate(60)).rejects.toThrow('50 live secrets');
+    const last = await rotate(0);
+    expect(await signers('the only one', fourth, last)).toEqual([false, true]);
   });
 
   it.each([-1, 604_801])('can not be signed by an earlier secret for %s seconds', async (graceSeconds) => {

@@ -159,7 +159,9 @@ describe('workers', () => {
     const names: unknown[] = [];
     const observe = ({ name }: { readonly name: string }) => void names.push(name);
     const recorder = createRecorder({ database, clock, observe, random: () => 0 });
-    await recorder.record({ result: failedOnce(await claimOne()), wasFailing: false, receiver: { kind: 'fair' } });
+    const query = database.db.selectFrom('fanfare.webhook').selectAll().where('id', '=', id);
+    const webhook = await query.executeTakeFirstOrThrow();
+    await recorder.record({ result: failedOnce(await claimOne()), webhook, receiver: { kind: 'fair' } });
     await sql`alter table fanfare.webhook drop constraint sound`.execute(database.db);
     expect(names).toEqual(['delivery.attempted', 'webhook.health_failed']);
     expect((await deliveries())[0]?.attempts).toHaveLength(1);

@@ -1,9 +1,7 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
+import { spawn } from 'node:child_process';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import { fileURLToPath } from 'node:url';
 import { sql } from 'kysely';
 import { afterAll, beforeAll, describe, expect, inject, onTestFinished, test } from 'vitest';
 import { domain } from '#domain';
@@ -12,11 +10,8 @@ import { makeKey, parseKey } from '../src/identity/key-format.ts';
 import { bannerText } from '../src/main/banner.ts';
 import { withDatabase } from '../src/main/offline.ts';
 import { type Backend, startApp, type TestApp } from './support/app.ts';
-import { childEnv } from './support/child-env.ts';
-import { eventually } from './support/eventually.ts';
+import { BIN, printed, startCli } from './support/cli.ts';
 import { startSecondApp } from './support/second-app.ts';
-
-const BIN = fileURLToPath(new URL('../bin/fanfare.js', import.meta.url));
 
 let app: TestApp;
 let env: Record<string, string>;
@@ -29,7 +24,7 @@ afterAll(() => app?.stop());
 
 describe('fanfare watch', () => {
   test('prints each event as one line of JSON, and ends with 0 at Ctrl-C', async () => {
-    const watching = start(['watch'], env);
+    const watching = startCli(['watch'], env);
     await watching.untilSays('connected');
     await createProduct(app, 'tea');
     const [event] = await watching.untilPrints(1);
@@ -46,7 +41,7 @@ describe('fanfare watch', () => {
   test('goes on behind a cursor, with the events of some types only', async () => {
     const { data } = await app.post('{ head }');
     await createProduct(app, 'salt', 5);
-    const watching = start(['watch', '--after', data.head, '--filter', 'product.created'], env);
+    const watching = startCli(['watch', '--after', data.head, '--filter', 'product.created'], env);
     expect(await watching.untilPrints(1)).toMatchObject([{ name: 'product.created' }]);
     watching.child.kill('SIGTERM');
     expect(await watching.code).toBe(0);
@@ -55,7 +50,7 @@ describe('fanfare watch', () => {
   test('prints all facts of one field, without the way to what is current', async () => {
     const { data } = await app.post('{ head }');
     await createProduct(app, 'rice');
-    const watching = start(['watch', 'productCreated', '--after', data.head], env);
+    const watching = startCli(['watch', 'productCreated', '--after', data.head], env);
     const [event] = await watching.untilPrints(1);
     watching.child.kill('SIGINT');
     expect(event).toMatchObject({
@@ -71,14 +66,14 @@ describe('fanfare watch', () => {
     await createProduct(app, 'oats');
     const file = join(inject('run').scratchDir, 'own.graphql');
     await writeFile(file, 'subscription ($after: String) { productCreated(after: $after) { product { sku } } }');
-    const watching = start(['watch', '--query', file, '--after', data.head], env);
+    const watching = startCli(['watch', '--query', file, '--after', data.head], env);
     expect(await watching.untilPrints(1)).toEqual([{ product: { sku: 'oats' } }]);
     watching.child.kill('SIGINT');
     expect(await watching.code).toBe(0);
   });
 
   test('says that the server is gone', async () => {
-    const watching = start(['watch', '--url', 'http://127.0.0.1:1', '--key', app.key], {});
+    const watching = startCli(['watch', '--url', 'http://127.0.0.1:1', '--key', app.key], {});
     await watching.untilSays("http://127.0.0.1:1/graphql can't be reached");
     watching.child.kill('SIGINT');
     expect(await watching.code).toBe(0);
@@ -91,7 +86,7 @@ describe('fanfare watch', () => {
     [['watch', '--filter', 'STOCK_CHANGD'], 1, 'STOCK_CHANGED'],
     [['watch', '--query', '/nowhere.graphql'], 1, "/nowhere.graphql can't be read"],
   ])('%j ends with %i', async (args, code, message) => {
-    const run = start(args, env);
+    const run = startCli(args, env);
     expect(await run.code).toBe(code);
     expect(run.said().trim().split('\n').at(-1)).toContain(message);
     expect(await run.untilPrints(0)).toEqual([]);
@@ -145,7 +140,7 @@ describe('fanfare ask', () => {
   });
 
   async function ask(args: readonly string[], input = '') {
-    const run = start(['ask', ...args], env);
+    const run = startCli(['ask', ...args], env);
     run.child.stdin.end(input);
     const code = await run.code;
     return { code, out: run.printed(), err: run.said() };
@@ -162,14 +157,14 @@ describe('fanfare', () => {
     [['key', 'old'], 'expected "fanfare key new", found "old"'],
     [['version', 'now'], 'nothing to do with "now"'],
   ])('%j is not understood, and ends with 2', async (args, message) => {
-    const run = start(args, { ADMIN_API_KEY: 'x' });
+    const run = startCli(args, { ADMIN_API_KEY: 'x' });
     expect(await run.code).toBe(2);
     expect(run.said()).toContain(message);
     expect(run.said().trim().split('\n')).toHaveLength(1);
   });
 
   test('says what is missing where it finds no key', async () => {
-    const run = start(['watch'], { DATA_DIR: '/nowhere' });
+    const run = startCli(['watch'], { DATA_DIR: '/nowhere' });
     expect(await run.code).toBe(1);
     expect(run.said()).toContain('/nowhere/admin-key');
   });
@@ -192,7 +187,7 @@ describe.each<Backend>(['embedded', 'postgres', 'postgres and redis'])('fanfare 
     const app = await startApp({ backend, domain });
     onTestFinished(app.stop);
     const { data } = await app.post('{ head }');
-    const refused = start(['epoch', 'new'], app.env);
+    const refused = startCli(['epoch', 'new'], app.env);
     expect(await refused.code).toBe(1);
     expect(refused.said()).toMatch(/another process|stop all of them/);
 
@@ -200,7 +195,7 @@ describe.each<Backend>(['embedded', 'postgres', 'postgres and redis'])('fanfare 
     expect(await printed(['epoch', 'new'], app.env)).toMatch(/^[0-9a-f]{16}\n$/);
 
     const again = await startSecondApp(app, { domain });
-    const run = start(['watch', '--url', again.url, '--key', app.key, '--after', data.head], {});
+    const run = startCli(['watch', '--url', again.url, '--key', app.key, '--after', data.head], {});
     expect(await run.code).toBe(1);
     expect(run.said()).toContain('before the log was restored');
     await again.stop();
@@ -219,7 +214,7 @@ describe.each<Backend>(['embedded', 'postgres'])('fanfare check-documents, %s', 
     );
     expect(made.data.webhookCreate.__typename).toBe('WebhookCreateSuccess');
     if (backend === 'embedded') {
-      const refused = start(['check-documents'], app.env);
+      const refused = startCli(['check-documents'], app.env);
       expect(await refused.code).toBe(1);
       expect(refused.said()).toContain('another process');
       await app.app.stop();
@@ -231,12 +226,12 @@ describe.each<Backend>(['embedded', 'postgres'])('fanfare check-documents, %s', 
         db,
       ),
     );
-    const run = start(['check-documents'], app.env);
+    const run = startCli(['check-documents'], app.env);
     expect(await run.code).toBe(1);
     expect(run.printed()).toMatch(
       /^BROKEN {6}wh_\w+ of acc_default "old" \(ACTIVE\): Cannot query field "sum" on type "\w+".* \(line 1, column \d+\)\n2 webhooks checked: this schema breaks 1 webhook; deployed, /,
     );
-    const json = start(['check-documents', '--json'], app.env);
+    const json = startCli(['check-documents', '--json'], app.env);
     expect(await json.code).toBe(1);
     expect(JSON.parse(json.printed())).toHaveLength(2);
   });
@@ -246,14 +241,14 @@ test.each([
   [['check-documents', '--jsn'], 'there is no option --jsn; did you mean "--json"?'],
   [['check-documents', 'all'], 'there is nothing to do with "all"'],
 ])('fanfare %j is refused', async (args, message) => {
-  const run = start(args, {});
+  const run = startCli(args, {});
   expect(await run.code).toBe(2);
   expect(run.said()).toContain(message);
 });
 
 test('refuses a new epoch where there is no installation, and makes no folder', async () => {
   const dataDir = join(inject('run').scratchDir, 'no-such-installation');
-  const run = start(['epoch', 'new'], { DATA_DIR: dataDir });
+  const run = startCli(['epoch', 'new'], { DATA_DIR: dataDir });
   expect(await run.code).toBe(1);
   expect(run.said()).toContain(`no embedded database in ${dataDir}`);
 });
@@ -310,45 +305,6 @@ describe('the banner', () => {
 
 function config(env: Record<string, string>) {
   return readConfig(env, { describeKeyFault: () => undefined, nearest: () => undefined });
-}
-
-function start(args: readonly string[], env: Readonly<Record<string, string>>) {
-  const child = spawn(process.execPath, [BIN, ...args], { env: { ...childEnv(), ...env } });
-  const output = collect(child);
-  const code = once(child, 'close').then(([ended]) => ended as number | null); // what 'close' gives
-  onTestFinished(async () => {
-    child.kill('SIGKILL');
-    await code;
-  });
-  const lines = () => output.out().split('\n').slice(0, -1);
-  return {
-    child,
-    code,
-    said: output.err,
-    printed: output.out,
-    untilSays: (words: string) => eventually(() => expect(output.err()).toContain(words)),
-    async untilPrints(count: number): Promise<Record<string, unknown>[]> {
-      await eventually(() => lines().length >= count);
-      return lines().map((line) => JSON.parse(line));
-    },
-  };
-}
-
-function collect(child: ChildProcess) {
-  let [out, err] = ['', ''];
-  child.stdout?.on('data', (chunk: Buffer) => (out += chunk));
-  child.stderr?.on('data', (chunk: Buffer) => (err += chunk));
-  return { out: () => out, err: () => err };
-}
-
-async function printed(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<string> {
-  const child = spawn(process.execPath, [BIN, ...args], {
-    env: { ...childEnv(), ...env },
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  const [out] = await Promise.all([text(child.stdout), once(child, 'close')]);
-  expect(child.exitCode).toBe(0);
-  return out;
 }
 
 async function createProduct({ post }: TestApp, sku: string, stock = 0): Promise<void> {

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { CliError, nearWord, readArguments, UsageError } from './arguments.ts';
 import { askServer } from './ask.ts';
 import { describeChecked, wouldBreak } from './check-documents.ts';
+import { listen } from './listen.ts';
 import { watchEvents } from './watch.ts';
 
 /** The environment's settings. */
@@ -15,6 +16,11 @@ const HELP = `fanfare watch [FIELD]     print events as they happen, one JSON li
     --filter TYPES        only these types of events: ORDER_PLACED,ORDER_PAID
     --query FILE          a document of your own; it declares $after: String
     --after CURSOR        go on behind this cursor                  (default: from now on)
+fanfare listen [FIELD]    forward events as signed callbacks to a server of your own, and print each with its answer
+    --forward-to URL      your server: http://localhost:3000/hook
+    --secret whsec_...    signs them                                (default: WEBHOOK_SECRET, else a new one, printed)
+    --until POSITION      replay the past up to there, then end
+    --filter, --query and --after as for watch
 fanfare ask DOCUMENT      send a query or mutation and print the answer; - reads it from standard input
     --variables JSON      the document's variables
     --idempotency-key K   a mutation that is sent again with it is made once
@@ -33,6 +39,7 @@ fanfare help              print this
 
 const COMMANDS: Readonly<Record<string, Command>> = {
   watch: watchCommand,
+  listen: listenCommand,
   ask: askCommand,
   key: (args) => makeNew(args, { of: 'key', make: async () => (await offline()).newAdminKey() }),
   'secrets-key': async (args) => {
@@ -76,19 +83,61 @@ export async function runCli(argv: readonly string[], env: Env): Promise<number>
 }
 
 async function watchCommand(args: readonly string[], env: Env): Promise<void> {
-  const { positionals, options, wantsHelp } = await readArguments(args, ['url', 'key', 'after', 'filter', 'query']);
+  const { positionals, options, wantsHelp } = await readArguments(args, WATCH_OPTIONS);
   if (wantsHelp) return print(HELP.trimEnd());
+  await watchEvents(readWatch('watch', { positionals, options, env }));
+}
+
+const WATCH_OPTIONS = ['url', 'key', 'after', 'filter', 'query'];
+
+interface Given {
+  readonly positionals: readonly string[];
+  readonly options: ReadonlyMap<string, string>;
+  readonly env: Env;
+}
+
+function readWatch(command: string, { positionals, options, env }: Given) {
   const [field, extra] = positionals;
-  if (extra !== undefined) throw new UsageError(`watch takes one field, found "${extra}" too`);
+  if (extra !== undefined) throw new UsageError(`${command} takes one field, found "${extra}" too`);
   const chosen = [field, options.get('filter'), options.get('query')].filter((each) => each !== undefined);
-  if (chosen.length > 1) throw new UsageError('watch takes one of FIELD, --filter and --query');
-  await watchEvents({
+  if (chosen.length > 1) throw new UsageError(`${command} takes one of FIELD, --filter and --query`);
+  return {
     field,
     filter: options.get('filter'),
     queryFile: options.get('query'),
     after: options.get('after'),
     ...readServer(options, env),
+  };
+}
+
+async function listenCommand(args: readonly string[], env: Env): Promise<boolean> {
+  const names = [...WATCH_OPTIONS, 'forward-to', 'secret', 'until'];
+  const { positionals, options, wantsHelp } = await readArguments(args, names);
+  if (wantsHelp) {
+    print(HELP.trimEnd());
+    return true;
+  }
+  return listen({
+    ...readWatch('listen', { positionals, options, env }),
+    forwardTo: readForwardTo(options.get('forward-to')),
+    secret: options.get('secret') ?? (env.WEBHOOK_SECRET?.trim() || undefined),
+    until: readUntil(options),
   });
+}
+
+function readForwardTo(text: string | undefined): string {
+  if (text !== undefined && URL.canParse(text) && /^https?:$/.test(new URL(text).protocol)) return text;
+  const found = text === undefined ? '' : `, found "${text}"`;
+  throw new UsageError(`listen needs --forward-to http://localhost:3000/hook${found}`);
+}
+
+/** The past has an end only where it has a beginning. */
+function readUntil(options: ReadonlyMap<string, string>): number | undefined {
+  const text = options.get('until');
+  if (text === undefined) return undefined;
+  if (!/^[1-9]\d{0,14}$/.test(text)) throw new UsageError(`--until: expected a position such as 42, found "${text}"`);
+  if (!options.has('after')) throw new UsageError('--until needs --after, where the range begins');
+  return Number(text);
 }
 
 async function askCommand(args: readonly string[], env: Env): Promise<boolean> {

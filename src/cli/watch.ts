@@ -37,37 +37,47 @@ const ENVELOPES = `subscription ($after: String, $filter: EventFilter) {
  */
 export async function watchEvents(command: WatchCommand): Promise<void> {
   const { url, key, after } = command;
-  const stopping = new AbortController();
-  const stop = () => stopping.abort();
   let cursor: string | undefined;
-  // not once: npm passes on the Ctrl-C that the terminal has sent already
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, stop);
-  process.stdout.on('error', stop); // EPIPE: `| head` has seen enough
   try {
-    const query = await documentOf(command, stopping.signal);
-    if (query === undefined) return;
-    await watch({
-      url,
-      key,
-      query,
-      variables: command.filter === undefined ? {} : { filter: { types: typesOf(command.filter) } },
-      after,
-      signal: stopping.signal,
-      onState: (state) => tell(describeState(state, command)),
-      async onEvent(event) {
-        await printEvent(event, stopping.signal);
-        cursor = event.cursor;
-      },
+    await untilSignal(async (signal) => {
+      const query = await documentOf(command, signal);
+      if (query === undefined) return;
+      await watch({
+        url,
+        key,
+        query,
+        variables: command.filter === undefined ? {} : { filter: { types: typesOf(command.filter) } },
+        after,
+        signal,
+        onState: (state) => tell(describeState(state, command)),
+        async onEvent(event) {
+          await printEvent(event, signal);
+          cursor = event.cursor;
+        },
+      });
     });
   } finally {
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.off(signal, stop);
-    process.stdout.off('error', stop);
     if (cursor !== undefined) tell(`to go on from here: --after ${cursor}`);
   }
 }
 
-/** Undefined if it was stopped meanwhile. */
-async function documentOf(command: WatchCommand, signal: AbortSignal): Promise<string | undefined> {
+/** Works until it is done, SIGINT or SIGTERM comes, `stop` is called, or nobody reads what is printed. */
+export async function untilSignal(work: (signal: AbortSignal, stop: () => void) => Promise<void>): Promise<void> {
+  const stopping = new AbortController();
+  const stop = () => stopping.abort();
+  // not once: npm passes on the Ctrl-C that the terminal has sent already
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, stop);
+  process.stdout.on('error', stop); // EPIPE: `| head` has seen enough
+  try {
+    await work(stopping.signal, stop);
+  } finally {
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.off(signal, stop);
+    process.stdout.off('error', stop);
+  }
+}
+
+/** The document that a command stands for. Undefined if it was stopped meanwhile. */
+export async function documentOf(command: WatchCommand, signal: AbortSignal): Promise<string | undefined> {
   const { field, queryFile } = command;
   if (queryFile !== undefined) return readQuery(queryFile);
   return field === undefined || field === 'events' ? documentOfAll(command, signal) : documentForField(field, command);
@@ -100,7 +110,8 @@ function readQuery(file: string): string {
   }
 }
 
-function typesOf(filter: string): string[] {
+/** `order.placed` or `ORDER_PLACED`, as the graph has it. */
+export function typesOf(filter: string): string[] {
   return filter.split(',').map((type) => type.trim().replaceAll('.', '_').toUpperCase());
 }
 
@@ -113,7 +124,8 @@ async function printEvent({ data, errors = [], cursor }: WatchedEvent, signal: A
   await once(process.stdout, 'drain', { signal }).catch(() => {}); // stopped, or nobody reads: the signal ends it
 }
 
-function describeState(state: WatchState, { url, key, keyFrom }: WatchCommand): string {
+/** What becomes of the connection, as one line. */
+export function describeState(state: WatchState, { url, key, keyFrom }: WatchCommand): string {
   switch (state.state) {
     case 'connecting':
       return `connecting to ${url} with the key ${nameOf(key)} from ${keyFrom}`;
@@ -126,6 +138,7 @@ function describeState(state: WatchState, { url, key, keyFrom }: WatchCommand): 
   }
 }
 
-function tell(line: string): void {
+/** Says it on standard error. */
+export function tell(line: string): void {
   process.stderr.write(`fanfare: ${line}\n`);
 }

@@ -69,6 +69,9 @@ export const KNOWN_BLOCKS: readonly KnownBlock[] = [
   ...known('docs/operations.md', 'commands', ['npx fanfare epoch new']),
   ...known('docs/webhooks.md', 'documents', ['mutation ($input: WebhookCreateInput!)', 'mutation ($url: String!)']),
   ...known('docs/webhooks.md', 'commands', ['npm run check:documents']),
+  ...known('docs/webhooks.md', { unproven: 'cli-listen.test.ts runs it against a receiver of its own' }, [
+    'npx fanfare listen',
+  ]),
   ...known('docs/webhooks.md', 'noun', ['const event = verifyWebhook(', 'const receiver = createReceiver<']),
 ];
 

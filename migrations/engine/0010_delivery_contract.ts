@@ -29,7 +29,7 @@ const columns = [
                 when (select w.status = 'DISABLED' or w.parked_reason is not null from fanfare.webhook w where w.id = d.webhook_id) then 'PARKED'
                 else 'PENDING' end as status,
            null::text as error, d.attempts, d.seq, d.body_key, d.born_at,
-           greatest(d.next_at, (select w.held_until from fanfare.webhook w where w.id = d.webhook_id)) as next_at,
+           greatest(d.next_at, (select w.held_until from fanfare.webhook w where w.id = d.webhook_id and w.held_until > fanfare.now())) as next_at,
            null::timestamptz as finished_at
     from fanfare.delivery d
     union all

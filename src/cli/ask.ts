@@ -67,6 +67,26 @@ function parseJson(text: string): unknown {
   }
 }
 
+/** The cursor of now; undefined where it can't be had, whatever the reason. */
+export async function readHead(
+  { url, key }: Pick<AskCommand, 'url' | 'key'>,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  try {
+    const response = await fetch(url, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
+      body: JSON.stringify({ query: '{ head }' }),
+      signal: AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]),
+    });
+    // the form of an answer to this query; what is none of it gives undefined
+    const { data } = (await response.json()) as { readonly data?: { readonly head?: string } | null };
+    return data?.head;
+  } catch {
+    return undefined;
+  }
+}
+
 /** Enough to know a key by, and nothing to use it with. */
 export function nameOf(key: string): string {
   return /^ff_[0-9A-Za-z]{12}(?=_)/.exec(key)?.[0] ?? '(not of the form ff_…)';

@@ -1,6 +1,7 @@
 import { watch } from '../client/watch.ts';
 import { newSecret, signPayload } from '../webhooks/sign.ts';
 import { CliError } from './arguments.ts';
+import { readHead } from './ask.ts';
 import { type Callback, readCallback, withEnvelope } from './callback.ts';
 import { type Forwarded, forward } from './forward.ts';
 import { describeState, documentOf, tell, typesOf, untilSignal, type WatchCommand } from './watch.ts';
@@ -29,16 +30,28 @@ export async function listen(command: ListenCommand): Promise<boolean> {
       ? `forwarding to ${command.forwardTo}, signed with ${secret} (--secret, or WEBHOOK_SECRET, to keep one)`
       : `forwarding to ${command.forwardTo}`,
   );
-  const tally = createTally(command.after);
+  const tally = createTally();
+  try {
+    await forwardAll({ ...command, secret }, tally);
+  } finally {
+    for (const line of tally.lines()) tell(line);
+  }
+  return tally.failures() === 0;
+}
+
+async function forwardAll(command: ListenCommand & { readonly secret: string }, tally: Tally): Promise<void> {
   await untilSignal(async (signal, stop) => {
     const document = await documentOf(command, signal);
     if (document === undefined) return;
+    // known before the first event, so that it can be forwarded again
+    const after = command.after ?? (await readHead(command, signal));
+    tally.begin(after);
     await watch({
       url: command.url,
       key: command.key,
       query: withEnvelope(document),
       variables: command.filter === undefined ? {} : { filter: { types: typesOf(command.filter) } },
-      after: command.after,
+      after,
       signal,
       onState(state) {
         tell(describeState(state, command));
@@ -46,18 +59,19 @@ export async function listen(command: ListenCommand): Promise<boolean> {
       },
       async onEvent(event) {
         const callback = readCallback(event);
-        if (callback === undefined) return tell(`the event at ${event.cursor} can't be shown, and is not forwarded`);
+        if (callback === undefined) {
+          tell(`the event at ${event.cursor} can't be shown, and is not forwarded`);
+          return tally.note(event.cursor, false);
+        }
         if (command.until !== undefined && callback.position > command.until) return stop();
-        const answer = await forward(command.forwardTo, { callback, headers: sign(callback, secret), signal });
+        const answer = await forward(command.forwardTo, { callback, headers: sign(callback, command.secret), signal });
         if (answer === undefined) return; // stopped meanwhile: it is the first that is not forwarded
         process.stdout.write(`${describe(callback, answer)}\n`);
-        tally.note(callback, answer);
+        tally.note(callback.cursor, answer.isOk);
         if (callback.position === command.until) stop();
       },
     });
   });
-  for (const line of tally.lines()) tell(line);
-  return tally.failures() === 0;
 }
 
 function requireSecret(secret: string): void {
@@ -85,15 +99,20 @@ function describe({ position, type, timestamp }: Callback, { outcome, ms }: Forw
   return `${timestamp} ${position} ${type} -> ${outcome} in ${Math.round(ms)} ms`;
 }
 
+type Tally = ReturnType<typeof createTally>;
+
 /** What has come of it, for the last lines. */
-function createTally(after: string | undefined) {
-  let last = after;
+function createTally() {
+  let last: string | undefined;
   let failures = 0;
   let count = 0;
   /** Behind this cursor lies the first that failed. */
   let beforeFailure: string | undefined;
   return {
-    note({ cursor }: Callback, { isOk }: Forwarded): void {
+    begin(after: string | undefined): void {
+      last = after;
+    },
+    note(cursor: string, isOk: boolean): void {
       count++;
       if (!isOk && failures++ === 0) beforeFailure = last;
       last = cursor;

@@ -21,9 +21,12 @@ export type SignatureScheme = 'standard' | 'stripe' | 'github' | 'shopify';
 
 /** A genuine callback of any scheme. */
 export interface VerifiedCallback {
-  /** The same on every retry, and covered by the signature: who replays a callback can't change it. */
+  /** The same on every retry, and, but for the type, covered by the signature: who replays a callback can't change it. */
   readonly id: string;
-  /** What happened, in its sender's words: `order.placed`, `invoice.paid`, `push`, `orders/create`. */
+  /**
+   * What happened, in its sender's words: `order.placed`, `invoice.paid`, `push`, `orders/create`. `github` and `shopify` do not sign
+   * it: who replays a callback can give it another type, and so another `id`; handle only types that you expect.
+   */
   readonly type: string;
   /** `standard`: the value of `data`. Else the whole body. */
   readonly data: unknown;
@@ -85,7 +88,7 @@ function verifyShopify({ secret, headers, body }: VerifyOptions): VerifiedCallba
   return bodyOnly(signature, { headers, body, typeHeader: 'x-shopify-topic' });
 }
 
-/** The delivery's own id is in a header that the signature does not cover: the signature itself is what can't be changed. */
+/** The delivery's own id is in a header that the signature does not cover; the signature itself can't be changed. */
 function bodyOnly(
   signature: Buffer,
   {
@@ -94,7 +97,9 @@ function bodyOnly(
     typeHeader,
   }: { readonly headers: WebhookHeaders; readonly body: VerifyOptions['body']; readonly typeHeader: string },
 ): VerifiedCallback {
-  return { id: signature.toString('hex'), type: readHeader(headers, typeHeader) ?? '', data: readJson(body) };
+  const type = readHeader(headers, typeHeader) ?? '';
+  // one body may be sent as two types, such as an order that is made and paid at once
+  return { id: `${type} ${signature.toString('hex')}`, type, data: readJson(body) };
 }
 
 function digestsOf(secret: VerifyOptions['secret'], prefix: string, body: VerifyOptions['body']): readonly Buffer[] {

@@ -114,7 +114,8 @@ async function writeFares(db: Kysely<EngineTables>, fares: readonly Fare[]): Pro
     update fanfare.webhook w
     set failures = j.failures, holds = j.holds + (j.trips and not j.is_held)::int,
         held_until = case when j.trips then greatest(w.held_until, fanfare.now() + j.next_hold_ms * interval '1 ms')
-                          when j.is_held then w.held_until end,
+                          -- kept until it is back: what began before its end is known by it
+                          when j.holds > 0 then w.held_until end,
         status = case when j.is_gone then 'DISABLED' else w.status end,
         disabled_reason = case when j.is_gone then 'the receiver answered 410 Gone' else w.disabled_reason end
     from judged j where w.id = j.id

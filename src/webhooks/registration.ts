@@ -142,7 +142,7 @@ export async function pauseWebhook(tx: Tx, id: string): Promise<Webhook> {
 /** Sends again, at once, what has waited first and in the order of the log. Events while it was disabled are not made up for. */
 export async function resumeWebhook(tx: Tx, id: string): Promise<Webhook> {
   const webhook = await lockWebhook(tx, id);
-  if (webhook.status === 'ACTIVE' && webhook.held_until === null) return webhook;
+  if (webhook.status === 'ACTIVE' && webhook.failures === 0 && webhook.holds === 0) return webhook;
   return writeWebhook(tx, id, { status: 'ACTIVE', disabled_reason: null, ...FRESH });
 }
 

@@ -90,7 +90,7 @@ const SNIPPETS = [
       interface OrderPlaced { order: { number: string } }
       declare function place(order: OrderPlaced): Promise<void>;
       declare const request: Request;
-      declare const replays: ReplayStore;
+      declare const store: ReplayStore;
       declare const secret: string;`,
     after: 'export { answer };',
   },

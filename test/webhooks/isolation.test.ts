@@ -1,6 +1,7 @@
 import { sql } from 'kysely';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { claimDeliveries } from '../../src/webhooks/claim.ts';
+import { createHealth } from '../../src/webhooks/health.ts';
 import type { WebhookWorker } from '../../src/webhooks/worker.ts';
 import { eventually } from '../support/eventually.ts';
 import { openReceiver, type Receiver } from '../support/receiver.ts';
@@ -9,6 +10,15 @@ import { openWebhookEngine, textsOf, type WebhookEngine, workOff } from './webho
 
 const NOTES = 'subscription { noteWritten { note { text } } }';
 const HEALTH = 'query ($id: ID!) { webhook(id: $id) { circuit heldUntil failures maxInFlight ratePerSecond } }';
+const FAILED = {
+  statusCode: 500,
+  errorClass: 'HTTP_STATUS',
+  reason: null,
+  responseHeaders: {},
+  responseBody: '',
+  isTruncated: false,
+  remoteAddress: null,
+};
 const LIMITS = { limit: 100, reserved: 0, leaseMs: 30_000, webhookCap: 8, accountCap: 100, busy: new Map() };
 
 describe('a webhook', () => {
@@ -150,7 +160,7 @@ describe('a webhook', () => {
     expect(await health(id)).toMatchObject({ maxInFlight, ratePerSecond: null });
   });
 
-  it('that is down is only tried, and has all that waited within a minute of its return, oldest first', async () => {
+  it('that is down is only tried, and has all that was not tried within a minute of its return, oldest first', async () => {
     const { id, path, received } = await hook({ retry: { delays: [604_800] }, maxInFlight: 1 });
     receiver.always(path, { status: 500 });
     const texts = await write(120);
@@ -262,6 +272,29 @@ describe('a webhook', () => {
     await workOff(worker);
     expect(received()).toHaveLength(30);
     expect(await health(id)).toMatchObject({ circuit: 'CLOSED', failures: 0, heldUntil: null });
+  });
+
+  it('is not held anew for what had begun before the hold ended, however late it comes', async () => {
+    const { id } = await hook();
+    const { database } = engine.services;
+    await write(8);
+    const claims = await claimDeliveries(database, LIMITS);
+    const webhook = () =>
+      database.db.selectFrom('fanfare.webhook').selectAll().where('id', '=', id).executeTakeFirstOrThrow();
+    const health = createHealth(database);
+    const fail = async (at: number, durationMs: number, busy = false) => {
+      const claim = claims[at] ?? expect.fail('no claim');
+      const attempt = { ...FAILED, startedAt: new Date(), durationMs };
+      const receiver = busy ? ({ kind: 'busy', forMs: undefined } as const) : ({ kind: 'fair' } as const);
+      return health.note([{ result: { claim, status: 'exhausted', attempt }, webhook: await webhook(), receiver }]);
+    };
+    expect((await fail(0, 10, true)).held.size).toBe(1);
+    await engine.advanceClock(14_000);
+    // begun together with the first, timed out one after the other
+    for (let at = 1; at < 6; at++) expect((await fail(at, 15_000)).held.size).toBe(0);
+    expect(await webhook()).toMatchObject({ holds: 1 });
+    expect((await fail(6, 10)).held.size).toBe(1); // the control: begun after it
+    expect(await webhook()).toMatchObject({ holds: 2 });
   });
 
   it('is not held for what its former URL has answered', async () => {

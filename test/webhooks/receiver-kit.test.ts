@@ -2,16 +2,18 @@ import { createHmac } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { buffer } from 'node:stream/consumers';
 import fc from 'fast-check';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import {
   createReceiver,
+  type Handlers,
   memoryReplays,
   type Receiver,
   type ReceiverOptions,
   type SignatureScheme,
   verifyCallback,
-  type WebhookVerificationError,
+  WebhookVerificationError,
 } from '#receiver';
 import { signPayload } from '../../src/webhooks/sign.ts';
 
@@ -134,7 +136,7 @@ describe('a signature', () => {
     expect(codeOf(() => verifyCallback(scheme, { ...options(scheme), ...ahead }))).toBe('TIMESTAMP_TOO_NEW');
   });
 
-  it.each(['github', 'shopify'] as const)('of the scheme %s has an id that no header can change', (scheme) => {
+  it.each(['github', 'shopify'] as const)('of the scheme %s has an id that no other header can change', (scheme) => {
     const { headers, body } = sign(scheme);
     const idOf = (more: object) =>
       verifyCallback(scheme, { ...options(scheme), headers: { ...headers, ...more }, body }).id;
@@ -144,10 +146,10 @@ describe('a signature', () => {
 
 /** A receiver behind a web `Request`, and the same behind a server of Node's. */
 const FRONTS = {
-  web: async (receiver: Receiver<Events>, handler: Parameters<Receiver<Events>['respond']>[1]) => (sent: Sent) =>
-    receiver.respond(new Request('http://localhost/', { method: 'POST', ...sent }), handler),
-  node: async (receiver: Receiver<Events>, handler: Parameters<Receiver<Events>['respond']>[1]) => {
-    const server = createServer(receiver.listener(handler));
+  web: async (receiver: Receiver<Events>, handlers: Handlers<Events>) => (sent: Sent) =>
+    receiver.respond(new Request('http://localhost/', { method: 'POST', ...sent }), handlers),
+  node: async (receiver: Receiver<Events>, handlers: Handlers<Events>) => {
+    const server = createServer(receiver.listener(handlers));
     onTestFinished(() => void server.close());
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');
@@ -165,14 +167,14 @@ interface Sent {
 }
 
 describe.each(['web', 'node'] as const)('a receiver of %s', (front) => {
-  async function open(handler: Parameters<Receiver<Events>['respond']>[1], more: Partial<ReceiverOptions> = {}) {
+  async function open(handle: NonNullable<Handlers<Events>['order.placed']>, more: Partial<ReceiverOptions> = {}) {
     const errors: unknown[] = [];
     const receiver = createReceiver<Events>({
       ...options('standard'),
       onError: (error) => void errors.push(error),
       ...more,
     });
-    return { send: await FRONTS[front](receiver, handler), errors };
+    return { send: await FRONTS[front](receiver, { 'order.placed': handle }), errors };
   }
 
   it('hands on what is genuine, typed, and answers 204', async () => {
@@ -200,7 +202,7 @@ describe.each(['web', 'node'] as const)('a receiver of %s', (front) => {
   it('answers 409 while another handles it, in whichever process', async () => {
     const held = Promise.withResolvers<void>();
     const begun = Promise.withResolvers<void>();
-    const replays = memoryReplays();
+    const replays = { name: 'orders', store: memoryReplays() };
     const handle = () => {
       begun.resolve();
       return held.promise;
@@ -225,34 +227,111 @@ describe.each(['web', 'node'] as const)('a receiver of %s', (front) => {
     expect(errors).toEqual([]);
   });
 
-  it('tells whose fault it is that a body was read before', async () => {
+  it('hands nothing on that has no handler, such as a ping', async () => {
+    const { send } = await open(() => expect.fail('handled'));
+    const ping = '{"type":"fanfare.ping","timestamp":"2026-01-01T00:00:00.000Z","data":{"webhookId":"wh_1"}}';
+    expect((await send(sign('standard', { body: ping }))).status).toBe(204);
+    expect((await send(sign('standard', { body: ping.replace('fanfare.ping', 'toString'), id: 'dlv_3' }))).status).toBe(
+      204,
+    );
+  });
+
+  it('keeps apart what other receivers on its store have handled', async () => {
+    const store = memoryReplays();
+    const handled: string[] = [];
+    for (const name of ['orders', 'mail']) {
+      const { send } = await open(() => void handled.push(name), { replays: { name, store } });
+      for (let times = 0; times < 2; times++) expect((await send(sign('standard'))).status).toBe(204);
+    }
+    expect(handled).toEqual(['orders', 'mail']);
+  });
+
+  it('answers 500 for what its handler rejects with, whatever that is', async () => {
+    const wrongs = [
+      Object.create(null),
+      new WebhookVerificationError('SIGNATURE_MISMATCH', 'of something inside'),
+      undefined,
+    ];
+    for (const [at, wrong] of wrongs.entries()) {
+      const { send, errors } = await open(() => Promise.reject(wrong));
+      expect((await send(sign('standard', { id: `dlv_${at}` }))).status).toBe(500);
+      expect(errors).toEqual([wrong]);
+    }
+    const onError = () => {
+      throw new Error('it must not');
+    };
+    const { send } = await open(() => Promise.reject(new Error('no')), { onError });
+    expect((await send(sign('standard'))).status).toBe(500);
+  });
+});
+
+describe('a body that was read before', () => {
+  it('is told to who wrote the receiver, of a web request', async () => {
     const errors: unknown[] = [];
     const receiver = createReceiver({ ...options('standard'), onError: (error) => void errors.push(error) });
     const request = new Request('http://localhost/', { method: 'POST', ...sign('standard') });
     await request.text();
-    expect((await receiver.respond(request, () => {})).status).toBe(500);
+    expect((await receiver.respond(request, {})).status).toBe(500);
     expect(errors).toMatchObject([{ code: 'BODY_MISSING' }]);
   });
+
+  it.each(['parsed', 'answered'])(
+    'is told to who wrote the receiver, of a request of Node, %s by another',
+    async (by) => {
+      const errors: unknown[] = [];
+      const receiver = createReceiver({ ...options('standard'), onError: (error) => void errors.push(error) });
+      const listener = receiver.listener({});
+      const server = createServer(async (request, response) => {
+        await buffer(request);
+        if (by === 'answered') response.writeHead(503).end();
+        listener(request, response);
+      });
+      onTestFinished(() => void server.close());
+      server.listen(0, '127.0.0.1');
+      await once(server, 'listening');
+      const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+      expect((await fetch(url, { method: 'POST', ...sign('standard') })).status).toBe(by === 'answered' ? 503 : 500);
+      expect(errors).toMatchObject([{ code: 'BODY_MISSING' }]);
+    },
+  );
 });
 
 describe('a store of replays in memory', () => {
+  const NEW = { state: 'new', token: expect.any(String) };
+
   it('lets another begin when the first has not ended in time, and forgets what was handled long ago', () => {
     let now = 0;
     const replays = memoryReplays({ now: () => now });
-    expect(replays.begin('a', 100)).toBe('new');
-    expect(replays.begin('a', 100)).toBe('begun');
+    expect(replays.begin('a', 100)).toEqual(NEW);
+    expect(replays.begin('a', 100)).toEqual({ state: 'begun' });
     now = 100;
-    expect(replays.begin('a', 100)).toBe('new');
-    replays.finish('a', 1_000);
+    expect(replays.begin('a', 100)).toEqual(NEW);
+    replays.finish('a', '', 1_000);
     now = 1_099;
-    expect(replays.begin('a', 100)).toBe('done');
+    expect(replays.begin('a', 100)).toEqual({ state: 'done' });
     now = 1_100;
-    expect(replays.begin('a', 100)).toBe('new');
+    expect(replays.begin('a', 100)).toEqual(NEW);
   });
 
-  it('keeps to its size', () => {
+  it('does not let one that was slow undo what another has done', () => {
+    let now = 0;
+    const replays = memoryReplays({ now: () => now });
+    const begin = () => replays.begin('a', 100) as { readonly token: string };
+    const slow = begin();
+    now = 100;
+    const next = begin();
+    replays.abandon('a', slow.token);
+    expect(replays.begin('a', 100)).toEqual({ state: 'begun' });
+    replays.finish('a', next.token, 1_000);
+    replays.abandon('a', slow.token);
+    expect(replays.begin('a', 100)).toEqual({ state: 'done' });
+  });
+
+  it('keeps to its size, but for what is being handled', () => {
     const replays = memoryReplays({ maxKeys: 2 });
-    for (const key of ['a', 'b', 'c']) replays.finish(key, 1_000);
-    expect(['c', 'b', 'a'].map((key) => replays.begin(key, 1))).toEqual(['done', 'done', 'new']);
+    const stateOf = (key: string) => (replays.begin(key, 1_000) as { readonly state: string }).state;
+    expect(stateOf('held')).toBe('new');
+    for (const key of ['a', 'b', 'c']) replays.finish(key, '', 1_000);
+    expect(['held', 'c', 'a'].map(stateOf)).toEqual(['begun', 'done', 'new']);
   });
 });

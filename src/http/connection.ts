@@ -163,8 +163,9 @@ export class Connection implements GraphqlSocket, Outlet, Departing, StreamHome 
     else this.sendErrors(stream.id, this.#side.report(error));
   }
 
-  /** Ends a socket that did not answer the last ping, pings the others. */
+  /** Ends a socket that did not answer the last ping, pings the others. One that closes has the 30 s of `ws` to read why. */
   ping(): void {
+    if (this.#isClosing) return;
     if (this.#isAlive) this.#socket.ping();
     else this.terminate();
     this.#isAlive = false;

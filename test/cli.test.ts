@@ -202,9 +202,9 @@ describe.each<Backend>(['embedded', 'postgres', 'postgres and redis'])('fanfare 
   });
 });
 
-describe.each<Backend>(['embedded', 'postgres'])('fanfare check-documents, %s', (backend) => {
-  test('tells which registered documents this program can not use', async () => {
-    const app = await startApp({ backend, domain });
+describe('fanfare check-documents', () => {
+  test('tells which registered documents this program can not use, while servers run', async () => {
+    const app = await startApp({ backend: 'postgres', domain });
     onTestFinished(app.stop);
     const register = (selection: string) =>
       app.post(`mutation { webhookCreate(input: { url: "http://127.0.0.1:1/", ${selection} }) { __typename } }`);
@@ -213,12 +213,6 @@ describe.each<Backend>(['embedded', 'postgres'])('fanfare check-documents, %s', 
       'description: "old", query: "subscription { orderPlaced { id order { total { amount } } } }"',
     );
     expect(made.data.webhookCreate.__typename).toBe('WebhookCreateSuccess');
-    if (backend === 'embedded') {
-      const refused = startCli(['check-documents'], app.env);
-      expect(await refused.code).toBe(1);
-      expect(refused.said()).toContain('another process');
-      await app.app.stop();
-    }
     expect(await printed(['check-documents'], app.env)).toBe('2 webhooks checked: this schema breaks none\n');
 
     await withDatabase({ databaseUrl: app.env.DATABASE_URL, dataDir: app.env.DATA_DIR ?? '' }, ({ db }) =>

@@ -6,6 +6,20 @@ type Exact<T extends { [key: string]: unknown }> = { [K in keyof T]: T[K] };
 /** Internal type. DO NOT USE DIRECTLY. */
 export type Incremental<T> = T | { [P in keyof T]?: P extends ' $fragmentName' | '__typename' ? T[P] : never };
 import type { DocumentTypeDecoration } from '@graphql-typed-document-node/core';
+/** Which events: each part that is given must hold, and a part holds if any of its values does. */
+export type EventFilter = {
+  /** Names of changed fields; only updates have any. */
+  readonly changed?: ReadonlyArray<string> | null | undefined;
+  /** Ids that the payload refers to, such as the customer of an order. */
+  readonly related?: ReadonlyArray<string> | null | undefined;
+  /** Ids of what the events are about. */
+  readonly subjects?: ReadonlyArray<string> | null | undefined;
+  /** Names of fields, too: an update passes if one of them changed; what is no update passes anyway. */
+  readonly triggers?: ReadonlyArray<string> | null | undefined;
+  /** Types of events. */
+  readonly types?: ReadonlyArray<EventType> | null | undefined;
+};
+
 /** What can happen. New values may be added: keep a default branch. */
 export type EventType =
   /** There is a new customer. */
@@ -44,10 +58,18 @@ export type WebhookCreateInput = {
   readonly description?: string | null | undefined;
   /** Either these, each by its default document … */
   readonly eventTypes?: ReadonlyArray<EventType> | null | undefined;
+  /** With `eventTypes`: which of their events; `triggers` in it sends an update only if one of these fields changed. A document has its own, as an argument of its root field. */
+  readonly filter?: EventFilter | null | undefined;
+  /** Requests under way at once, in all processes: 1 to 100; 0: the server's own number, 8. Fewer while they fail. */
+  readonly maxInFlight?: number | null | undefined;
   /** An object of at most 4 KiB, kept for the caller. */
   readonly metadata?: unknown;
   /** … or a subscription document with one root field, whose value becomes `data`. */
   readonly query?: string | null | undefined;
+  /** Requests a second at most, in all processes, retries included: 0.01 to 1000; 0: no limit. What it holds back waits, and is no attempt. */
+  readonly ratePerSecond?: number | null | undefined;
+  /** When to try again; left out: ten attempts over three days. */
+  readonly retry?: WebhookRetryInput | null | undefined;
   /** What the webhook may see, out of the key's own scopes. Left out: the fewest that serve. It keeps them whatever becomes of the key. */
   readonly scopes?: ReadonlyArray<string> | null | undefined;
   /** A cursor: begins behind it, without gap or repeat. Left out: with the next event. */
@@ -56,6 +78,14 @@ export type WebhookCreateInput = {
   readonly url: string;
   /** Of the document. */
   readonly variables?: unknown;
+};
+
+/** When a delivery is tried again. Each wait is stretched or shortened by up to a tenth. */
+export type WebhookRetryInput = {
+  /** Seconds before the second attempt, the third and so on: 1 to 604800 each. Empty: one attempt only. Left out: ten attempts over three days. */
+  readonly delays?: ReadonlyArray<number> | null | undefined;
+  /** Seconds from the first attempt to the last: 1 to 1209600; the last delay is repeated until then. None is scheduled later. At most 100 attempts. */
+  readonly window?: number | null | undefined;
 };
 
 export type PlacedOrderFragment = { readonly __typename: 'OrderPlaced', readonly id: string, readonly position: string, readonly cursor: string, readonly occurredAt: string, readonly order: { readonly orderId: string, readonly total: { readonly amount: string, readonly currency: string }, readonly lines: ReadonlyArray<{ readonly sku: string, readonly quantity: number }> } };

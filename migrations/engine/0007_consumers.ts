@@ -6,7 +6,7 @@ export async function up(db: Kysely<unknown>): Promise<void> {
 }
 
 const statements = [
-  // types to triggers are its filter (null: the part is absent), narrowing is its creator's. Everything up to leased_to is
+  // types to changed are its filter (null: the part is absent), narrowing is its creator's. Everything up to leased_to is
   // done, but for what the leases hold. epoch: of the log that these positions are of.
   sql`create table fanfare.consumer (
     id text collate "C" primary key,
@@ -17,7 +17,6 @@ const statements = [
     subjects text[],
     related text[],
     changed text[],
-    triggers text[],
     narrowing jsonb not null check (jsonb_typeof(narrowing) = 'array'),
     leased_to bigint not null check (leased_to >= 0),
     created_by text,
@@ -42,7 +41,7 @@ const statements = [
 
   // As clients see it. position: the end of what is done without a hole.
   sql`create view fanfare.consumer_state as
-    select c.id, c.account_id, c.name, c.epoch, c.types, c.subjects, c.related, c.changed, c.triggers, c.narrowing, c.leased_to,
+    select c.id, c.account_id, c.name, c.epoch, c.types, c.subjects, c.related, c.changed, c.narrowing, c.leased_to,
            c.created_by, c.created_at,
            coalesce((select l.from_position from fanfare.consumer_lease l where l.consumer_id = c.id order by l.to_position limit 1),
                     c.leased_to) as position,
@@ -126,7 +125,7 @@ const statements = [
       end if;
 
       if v_consumer.types is null and v_consumer.subjects is null and v_consumer.related is null and v_consumer.changed is null
-         and v_consumer.triggers is null and v_consumer.narrowing = '[]' then
+         and v_consumer.narrowing = '[]' then
         v_to := least(v_to, v_from + p_first);
         events := v_to - v_from;
       else
@@ -140,7 +139,6 @@ const statements = [
             and (v_consumer.subjects is null or e.subject_id = any(v_consumer.subjects))
             and (v_consumer.related is null or e.related && v_consumer.related)
             and (v_consumer.changed is null or e.changed && v_consumer.changed)
-            and (v_consumer.triggers is null or e.changed = '{}' or e.changed && v_consumer.triggers)
             and (v_consumer.narrowing = '[]' or not exists (
               select from jsonb_array_elements(v_consumer.narrowing) as granted (f)
               where not fanfare.filter_holds(granted.f, e.name, e.subject_id, e.related, e.changed)))

@@ -135,8 +135,8 @@ const statements = [
       v_to timestamptz;
       v_rest boolean;
     begin
-      -- Nothing is stamped past an event that has to be looked at: a shard whose first one is such has nothing to stamp.
-      -- And a poll that can stamp nothing takes no lock, and so writes no WAL (939 bytes otherwise).
+      -- nothing is stamped past a shard's first event; and a poll that can stamp nothing takes no lock, and so writes no WAL
+      -- (939 bytes otherwise)
       select array_agg(f.shard) filter (where f.seen), coalesce(bool_or(not f.seen), false) into v_ready, v_rest
       from (
         select o.shard, o.checked or o.seq = any(p_seen) or o.seq = any(p_invalid) as seen from unnest(p_shards) as held (shard)

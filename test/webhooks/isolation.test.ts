@@ -1,12 +1,11 @@
 import { sql } from 'kysely';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { claimDeliveries } from '../../src/webhooks/claim.ts';
 import { createHealth } from '../../src/webhooks/health.ts';
-import type { WebhookWorker } from '../../src/webhooks/worker.ts';
 import { eventually } from '../support/eventually.ts';
-import { openReceiver, type Receiver } from '../support/receiver.ts';
 import { noteWritten } from '../support/toy-domain.ts';
-import { openWebhookEngine, textsOf, type WebhookEngine, workOff } from './webhook-engine.ts';
+import { textsOf, workOff } from './webhook-engine.ts';
+import { useWebhookScene } from './webhook-scene.ts';
 
 const NOTES = 'subscription { noteWritten { note { text } } }';
 const HEALTH = 'query ($id: ID!) { webhook(id: $id) { circuit heldUntil failures maxInFlight ratePerSecond } }';
@@ -22,64 +21,30 @@ const FAILED = {
 const LIMITS = { limit: 100, reserved: 0, leaseMs: 30_000, webhookCap: 8, accountCap: 100, busy: new Map() };
 
 describe('a webhook', () => {
-  let engine: WebhookEngine;
-  let receiver: Receiver;
-  let accountId: string;
-  const running = new Set<() => Promise<unknown>>();
-
-  beforeAll(async () => {
-    engine = await openWebhookEngine('postgres');
-    receiver = await openReceiver();
-  });
-  afterAll(async () => {
-    await receiver?.close();
-    await engine?.close();
-  });
-  beforeEach(async () => {
-    accountId = await engine.addAccount();
-  });
-  afterEach(async () => {
-    for (const stop of running) await stop();
-    running.clear();
-    await sql`delete from fanfare.delivery`.execute(engine.services.database.db);
-  });
-
-  async function hook(input: Readonly<Record<string, unknown>> = {}) {
-    const path = `/${accountId}/${Math.random()}`;
-    const { id } = await engine.createWebhook({ url: `${receiver.url}${path}`, query: NOTES, ...input }, { accountId });
-    return { id, path, received: () => receiver.requests.filter((request) => request.path === path) };
-  }
+  const scene = useWebhookScene();
+  const { hook, start } = scene;
 
   /** So many events, in one change. */
   async function write(count: number): Promise<string[]> {
     const texts = Array.from({ length: count }, (_, n) => `note ${n}`);
-    const author = { accountId, actor: null, requestId: null, causedBy: null };
-    await engine.services.transact(author, async (tx) => {
+    const author = { accountId: scene.accountId, actor: null, requestId: null, causedBy: null };
+    await scene.engine.services.transact(author, async (tx) => {
       for (const text of texts)
         await tx.emit(noteWritten, { subjectId: text, payload: { note: { noteId: text, text } } });
     });
-    await engine.stampedEvents(accountId);
+    await scene.engine.stampedEvents(scene.accountId);
     return texts;
   }
 
   const health = async (id: string) =>
-    (await engine.run<{ webhook: object }>(HEALTH, { variables: { id }, accountId })).webhook;
-  const deliveries = () => engine.deliveries({}, { accountId });
-
-  function start(worker: WebhookWorker): void {
-    const stopping = new AbortController();
-    const done = worker.run(stopping.signal);
-    running.add(() => {
-      stopping.abort();
-      return done;
-    });
-  }
+    (await scene.engine.run<{ webhook: object }>(HEALTH, { variables: { id }, accountId: scene.accountId })).webhook;
+  const deliveries = () => scene.engine.deliveries({}, { accountId: scene.accountId });
 
   it('with a rate gets no more, from three workers, and nearly as much; what waits is no attempt', async () => {
     const perSecond = 40;
     const paced = await hook({ ratePerSecond: perSecond, maxInFlight: 100 });
     await write(100);
-    for (let n = 0; n < 3; n++) start(engine.createWorker());
+    for (let n = 0; n < 3; n++) start(scene.engine.createWorker());
     await eventually(() => paced.received().length === 100);
     const times = paced.received().map(({ receivedAt }) => receivedAt.getTime());
     const seconds = (Math.max(...times) - Math.min(...times)) / 1_000;
@@ -96,7 +61,7 @@ describe('a webhook', () => {
     const claimOn = async () => {
       while (left > 0) {
         const from = performance.now();
-        const { length: count } = await claimDeliveries(engine.services.database, LIMITS);
+        const { length: count } = await claimDeliveries(scene.engine.services.database, LIMITS);
         left -= count;
         if (count > 0) claims.push({ from, to: performance.now(), count });
       }
@@ -120,7 +85,7 @@ describe('a webhook', () => {
   });
 
   it('with a rate would be claimed faster if what was taken were not counted (control)', async () => {
-    const { db } = engine.services.database;
+    const { db } = scene.engine.services.database;
     const { rows } = await sql<{ source: string }>`
       select pg_get_functiondef('fanfare.claim_deliveries'::regproc) as source
     `.execute(db);
@@ -140,13 +105,13 @@ describe('a webhook', () => {
   it('with a slow rate gets one at a time', async () => {
     const { received } = await hook({ ratePerSecond: 0.1 });
     await write(3);
-    const worker = engine.createWorker();
+    const worker = scene.engine.createWorker();
     await workOff(worker);
     expect(received()).toHaveLength(1);
-    await engine.advanceClock(9_000);
+    await scene.engine.advanceClock(9_000);
     await workOff(worker);
     expect(received()).toHaveLength(1);
-    await engine.advanceClock(3_600_000); // what was not used is gone
+    await scene.engine.advanceClock(3_600_000); // what was not used is gone
     await workOff(worker);
     expect(received()).toHaveLength(2);
   });
@@ -154,7 +119,7 @@ describe('a webhook', () => {
   it.each([1, 20])('may have %s requests under way in all processes', async (maxInFlight) => {
     const { id } = await hook({ maxInFlight });
     await write(30);
-    const { database } = engine.services;
+    const { database } = scene.engine.services;
     const claims = await Promise.all([1, 2, 3].map(() => claimDeliveries(database, LIMITS)));
     expect(claims.flat()).toHaveLength(maxInFlight);
     expect(await health(id)).toMatchObject({ maxInFlight, ratePerSecond: null });
@@ -162,19 +127,19 @@ describe('a webhook', () => {
 
   it('that is down is only tried, and has all that was not tried within a minute of its return, oldest first', async () => {
     const { id, path, received } = await hook({ retry: { delays: [604_800] }, maxInFlight: 1 });
-    receiver.always(path, { status: 500 });
+    scene.receiver.always(path, { status: 500 });
     const texts = await write(120);
-    const worker = engine.createWorker();
+    const worker = scene.engine.createWorker();
     expect(await health(id)).toMatchObject({ circuit: 'CLOSED' });
     for (let minute = 0; minute < 60; minute++) {
       await workOff(worker);
-      await engine.advanceClock(60_000);
+      await scene.engine.advanceClock(60_000);
     }
     const tried = received().length;
     expect(tried).toBeGreaterThanOrEqual(60); // it is found soon after its return
     expect(tried).toBeLessThanOrEqual(70); // those until it was held, and one after each hold
-    receiver.always(path, {});
-    await engine.advanceClock(60_000);
+    scene.receiver.always(path, {});
+    await scene.engine.advanceClock(60_000);
     await workOff(worker);
     expect(textsOf(received())).toEqual(texts);
     expect(await health(id)).toMatchObject({ circuit: 'CLOSED', failures: 0, heldUntil: null });
@@ -182,19 +147,19 @@ describe('a webhook', () => {
 
   it('that fails is held longer each time, and its concurrent failures count once', async () => {
     const { id, path } = await hook({ retry: { delays: [604_800] } });
-    receiver.always(path, { status: 500 });
+    scene.receiver.always(path, { status: 500 });
     await write(30);
-    const worker = engine.createWorker();
+    const worker = scene.engine.createWorker();
     const holds: number[] = [];
     for (let round = 0; round < 8; round++) {
       await workOff(worker);
-      const { held_until } = await engine.services.database.db
+      const { held_until } = await scene.engine.services.database.db
         .selectFrom('fanfare.webhook')
         .select(sql<number>`round(extract(epoch from held_until - fanfare.now()))::int`.as('held_until'))
         .where('id', '=', id)
         .executeTakeFirstOrThrow();
       holds.push(held_until);
-      await engine.advanceClock((held_until + 0.1) * 1_000);
+      await scene.engine.advanceClock((held_until + 0.1) * 1_000);
     }
     expect(holds).toEqual([1, 2, 4, 8, 16, 32, 60, 60]);
   });
@@ -202,9 +167,9 @@ describe('a webhook', () => {
   it('that fails now and then is not held', async () => {
     const { id, path, received } = await hook({ retry: { delays: [604_800] }, maxInFlight: 1 });
     const answers = Array.from({ length: 40 }, (_, n) => (n % 4 === 3 ? {} : { status: 500 }));
-    receiver.script(path, ...answers);
+    scene.receiver.script(path, ...answers);
     await write(40);
-    await workOff(engine.createWorker());
+    await workOff(scene.engine.createWorker());
     expect(received()).toHaveLength(40);
     expect(await health(id)).toMatchObject({ circuit: 'CLOSED', heldUntil: null });
   });
@@ -216,10 +181,10 @@ describe('a webhook', () => {
     [{ ratePerSecond: 0.001 }, 'found 0.001'],
     [{ ratePerSecond: 1_001 }, 'found 1001'],
   ])('is refused %j', async (input, message) => {
-    const variables = { input: { url: `${receiver.url}/`, query: NOTES, ...input } };
-    const refused = await engine.fail(
+    const variables = { input: { url: `${scene.receiver.url}/`, query: NOTES, ...input } };
+    const refused = await scene.engine.fail(
       'mutation ($input: WebhookCreateInput!) { webhookCreate(input: $input) { __typename } }',
-      { variables, accountId },
+      { variables, accountId: scene.accountId },
     );
     expect(refused).toMatchObject({ code: 'BAD_INPUT', message: expect.stringContaining(message) });
   });
@@ -227,9 +192,9 @@ describe('a webhook', () => {
   it('loses its rate and its number of requests by 0', async () => {
     const { id } = await hook({ ratePerSecond: 33.333333333, maxInFlight: 3 });
     expect(await health(id)).toMatchObject({ ratePerSecond: 33.333333333, maxInFlight: 3 });
-    await engine.run('mutation ($input: WebhookUpdateInput!) { webhookUpdate(input: $input) { __typename } }', {
+    await scene.engine.run('mutation ($input: WebhookUpdateInput!) { webhookUpdate(input: $input) { __typename } }', {
       variables: { input: { id, ratePerSecond: 0, maxInFlight: 0 } },
-      accountId,
+      accountId: scene.accountId,
     });
     expect(await health(id)).toMatchObject({ ratePerSecond: null, maxInFlight: null });
   });
@@ -241,34 +206,34 @@ describe('a webhook', () => {
       from unnest(${rates}::float8[]) as rate, lateral (
         select w.* from jsonb_populate_record(null::fanfare.webhook, jsonb_build_object('rate_limit', rate, 'rate_next_at', '-infinity')) w
       ) w
-    `.execute(engine.services.database.db);
+    `.execute(scene.engine.services.database.db);
     for (const { rate, left } of rows)
       expect({ rate, left }).toEqual({ rate, left: Math.max(1, Math.floor(rate * 0.4 + 0.001)) });
   });
 
   it('that fails one in ten of many at once is not held', async () => {
     const { id, path, received } = await hook({ retry: { delays: [604_800] }, maxInFlight: 50 });
-    receiver.script(path, ...Array.from({ length: 200 }, (_, n) => (n % 10 === 5 ? { status: 500 } : {})));
+    scene.receiver.script(path, ...Array.from({ length: 200 }, (_, n) => (n % 10 === 5 ? { status: 500 } : {})));
     await write(200);
-    await workOff(engine.createWorker());
+    await workOff(scene.engine.createWorker());
     expect(received()).toHaveLength(200);
     expect(await health(id)).toMatchObject({ circuit: 'CLOSED', heldUntil: null });
   });
 
   it('that was held is tried by one, also where it had asked for the pause, whatever was under way then', async () => {
     const { id, path, received } = await hook({ retry: { delays: [604_800] } });
-    receiver.script(path, { status: 429, headers: { 'retry-after': '60' } });
+    scene.receiver.script(path, { status: 429, headers: { 'retry-after': '60' } });
     await write(30);
-    const worker = engine.createWorker();
+    const worker = scene.engine.createWorker();
     await worker.runOnce();
     await worker.settled();
     expect(received()).toHaveLength(8);
-    await engine.advanceClock(61_000);
-    receiver.script(path, { status: 500 });
+    await scene.engine.advanceClock(61_000);
+    scene.receiver.script(path, { status: 500 });
     await workOff(worker);
     expect(received()).toHaveLength(9);
     expect(await health(id)).toMatchObject({ circuit: 'OPEN' });
-    await engine.advanceClock(61_000);
+    await scene.engine.advanceClock(61_000);
     await workOff(worker);
     expect(received()).toHaveLength(30);
     expect(await health(id)).toMatchObject({ circuit: 'CLOSED', failures: 0, heldUntil: null });
@@ -276,7 +241,7 @@ describe('a webhook', () => {
 
   it('is not held anew for what had begun before the hold ended, however late it comes', async () => {
     const { id } = await hook();
-    const { database } = engine.services;
+    const { database } = scene.engine.services;
     await write(8);
     const claims = await claimDeliveries(database, LIMITS);
     const webhook = () =>
@@ -289,7 +254,7 @@ describe('a webhook', () => {
       return health.note([{ result: { claim, status: 'exhausted', attempt }, webhook: await webhook(), receiver }]);
     };
     expect((await fail(0, 10, true)).held.size).toBe(1);
-    await engine.advanceClock(14_000);
+    await scene.engine.advanceClock(14_000);
     // begun together with the first, timed out one after the other
     for (let at = 1; at < 6; at++) expect((await fail(at, 15_000)).held.size).toBe(0);
     expect(await webhook()).toMatchObject({ holds: 1 });
@@ -300,14 +265,14 @@ describe('a webhook', () => {
   it('is not held for what its former URL has answered', async () => {
     const held = Promise.withResolvers<void>();
     const { id, path, received } = await hook({ maxInFlight: 1 });
-    receiver.script(path, { status: 429, headers: { 'retry-after': '3000' }, after: held.promise });
+    scene.receiver.script(path, { status: 429, headers: { 'retry-after': '3000' }, after: held.promise });
     await write(2);
-    const worker = engine.createWorker();
+    const worker = scene.engine.createWorker();
     await worker.runOnce();
     await eventually(() => received().length === 1);
-    await engine.run('mutation ($input: WebhookUpdateInput!) { webhookUpdate(input: $input) { __typename } }', {
-      variables: { input: { id, url: `${receiver.url}${path}-moved` } },
-      accountId,
+    await scene.engine.run('mutation ($input: WebhookUpdateInput!) { webhookUpdate(input: $input) { __typename } }', {
+      variables: { input: { id, url: `${scene.receiver.url}${path}-moved` } },
+      accountId: scene.accountId,
     });
     held.resolve();
     await worker.settled();

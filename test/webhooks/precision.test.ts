@@ -1,7 +1,7 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import { openReceiver, type Receiver } from '../support/receiver.ts';
+import { describe, expect, it } from 'vitest';
 import { editNote, noteEdited } from '../support/toy-domain.ts';
-import { openWebhookEngine, textsOf, type WebhookEngine, workOff } from './webhook-engine.ts';
+import { textsOf, workOff } from './webhook-engine.ts';
+import { useWebhookScene } from './webhook-scene.ts';
 
 const UPDATE = `mutation ($input: WebhookUpdateInput!) { webhookUpdate(input: $input) {
   __typename ... on WebhookUpdateSuccess { webhook { eventTypes filter { types subjects related changed triggers } } } } }`;
@@ -9,33 +9,14 @@ const CREATE = 'mutation ($input: WebhookCreateInput!) { webhookCreate(input: $i
 const EDITS = 'subscription ($names: [String!]) { noteEdited(filter: { triggers: $names }) { changed note { text } } }';
 
 describe('a webhook gets no more than it asks for', () => {
-  let engine: WebhookEngine;
-  let receiver: Receiver;
-  let accountId: string;
-
-  beforeAll(async () => {
-    engine = await openWebhookEngine('postgres');
-    receiver = await openReceiver();
-  });
-  afterAll(async () => {
-    await receiver?.close();
-    await engine?.close();
-  });
-  beforeEach(async () => {
-    accountId = await engine.addAccount();
-  });
-
-  async function hook(input: Readonly<Record<string, unknown>>) {
-    const path = `/${accountId}/${Math.random()}`;
-    const { id } = await engine.createWebhook({ url: `${receiver.url}${path}`, ...input }, { accountId });
-    return { id, received: () => receiver.requests.filter((request) => request.path === path) };
-  }
+  const scene = useWebhookScene();
+  const { hook } = scene;
 
   /** One update each, of a note's fields by these names. */
   function edit(subjectId: string, ...changes: readonly (readonly string[])[]): Promise<unknown> {
-    const author = { accountId, actor: null, requestId: null, causedBy: null };
+    const author = { accountId: scene.accountId, actor: null, requestId: null, causedBy: null };
     const rest = { mood: null, attachments: [], editedAt: '2026-01-01T00:00:00Z', score: 1, extra: null, mentions: [] };
-    return engine.services.transact(author, async (tx) => {
+    return scene.engine.services.transact(author, async (tx) => {
       for (const changed of changes)
         await tx.emit(noteEdited, {
           subjectId,
@@ -46,12 +27,12 @@ describe('a webhook gets no more than it asks for', () => {
   }
 
   async function send(): Promise<void> {
-    await engine.stampedEvents(accountId);
-    await workOff(engine.createWorker());
+    await scene.engine.stampedEvents(scene.accountId);
+    await workOff(scene.engine.createWorker());
   }
 
   it('of hundreds of updates of other fields, and of those that change nothing', async () => {
-    const { id: noteId } = await engine.writeNote('priced', accountId);
+    const { id: noteId } = await scene.engine.writeNote('priced', scene.accountId);
     const byFilter = await hook({ eventTypes: ['NOTE_EDITED'], filter: { triggers: ['price'] } });
     const byDocument = await hook({ query: EDITS, variables: { names: ['price'] } });
     const all = await hook({ eventTypes: ['NOTE_EDITED'] }); // the control
@@ -72,27 +53,27 @@ describe('a webhook gets no more than it asks for', () => {
   });
 
   it('where a change writes what was there before', async () => {
-    const { id } = await engine.writeNote('same', accountId);
-    await engine.stampedEvents(accountId);
+    const { id } = await scene.engine.writeNote('same', scene.accountId);
+    await scene.engine.stampedEvents(scene.accountId);
     const { received } = await hook({ query: 'subscription { events { name } }' });
-    const author = { accountId, actor: null, requestId: null, causedBy: null };
-    await engine.services.transact(author, (tx) => editNote(tx as never, { id, text: 'same' }));
-    await engine.services.transact(author, (tx) => editNote(tx as never, { id, text: 'other' }));
+    const author = { accountId: scene.accountId, actor: null, requestId: null, causedBy: null };
+    await scene.engine.services.transact(author, (tx) => editNote(tx as never, { id, text: 'same' }));
+    await scene.engine.services.transact(author, (tx) => editNote(tx as never, { id, text: 'other' }));
     await send();
     expect(received().map(({ body }) => JSON.parse(body.toString()).type)).toEqual(['note.edited']);
   });
 
   it('and facts, whatever its triggers', async () => {
     const { received } = await hook({ eventTypes: ['NOTE_WRITTEN', 'NOTE_EDITED'], filter: { triggers: ['text'] } });
-    const { id } = await engine.writeNote('a fact', accountId);
+    const { id } = await scene.engine.writeNote('a fact', scene.accountId);
     await edit(id, ['title'], ['text']);
     await send();
     expect(textsOf(received())).toEqual(['a fact', 'text']);
   });
 
   it('about other subjects, with a filter on the field of one type', async () => {
-    const wanted = await engine.writeNote('wanted', accountId);
-    const other = await engine.writeNote('other', accountId);
+    const wanted = await scene.engine.writeNote('wanted', scene.accountId);
+    const other = await scene.engine.writeNote('other', scene.accountId);
     const query = 'subscription ($ids: [ID!]) { noteEdited(filter: { subjects: $ids }) { note { text } } }';
     const { received } = await hook({ query, variables: { ids: [wanted.id] } });
     await edit(other.id, ['of the other']);
@@ -102,15 +83,15 @@ describe('a webhook gets no more than it asks for', () => {
   });
 
   it('after a change of its filter, which leaves its types', async () => {
-    const { id: noteId } = await engine.writeNote('filtered', accountId);
+    const { id: noteId } = await scene.engine.writeNote('filtered', scene.accountId);
     const { id, received } = await hook({
       eventTypes: ['NOTE_EDITED'],
       filter: { triggers: ['price'], subjects: [noteId] },
     });
     const update = async (input: object) => {
-      const { webhookUpdate } = await engine.run<{ webhookUpdate: { webhook: object } }>(UPDATE, {
+      const { webhookUpdate } = await scene.engine.run<{ webhookUpdate: { webhook: object } }>(UPDATE, {
         variables: { input: { id, ...input } },
-        accountId,
+        accountId: scene.accountId,
       });
       return webhookUpdate.webhook;
     };
@@ -138,12 +119,12 @@ describe('a webhook gets no more than it asks for', () => {
   });
 
   it('as its dry run shows', async () => {
-    const { id } = await engine.writeNote('dry', accountId);
+    const { id } = await scene.engine.writeNote('dry', scene.accountId);
     await edit(id, ['price'], ['title']);
-    await engine.stampedEvents(accountId);
-    const { webhookDryRun } = await engine.run<{ webhookDryRun: { body: string } }>(
+    await scene.engine.stampedEvents(scene.accountId);
+    const { webhookDryRun } = await scene.engine.run<{ webhookDryRun: { body: string } }>(
       `mutation { webhookDryRun(eventTypes: [NOTE_EDITED], filter: { triggers: ["price"] }) { ... on WebhookDryRunSuccess { body } } }`,
-      { accountId },
+      { accountId: scene.accountId },
     );
     expect(JSON.parse(webhookDryRun.body).data.changed).toEqual(['price']);
   });
@@ -164,8 +145,8 @@ describe('a webhook gets no more than it asks for', () => {
       '"noteEdited" is of one type: leave filter.types out, or ask for "events"',
     ],
   ])('and is refused what it can not mean: %j', async (input, message) => {
-    const variables = { input: { url: `${receiver.url}/`, ...input } };
-    expect(await engine.fail(CREATE, { variables, accountId })).toMatchObject({
+    const variables = { input: { url: `${scene.receiver.url}/`, ...input } };
+    expect(await scene.engine.fail(CREATE, { variables, accountId: scene.accountId })).toMatchObject({
       code: 'BAD_INPUT',
       message: expect.stringContaining(message),
     });

@@ -30,16 +30,14 @@ export async function askServer({
   idempotencyKey,
 }: AskCommand): Promise<boolean> {
   const query = document === '-' ? readFileSync(0, 'utf8') : document;
-  const response = await fetch(url, {
-    method: 'POST',
-    headers: {
-      authorization: `Bearer ${key}`,
-      'content-type': 'application/json',
-      ...(idempotencyKey === undefined ? {} : { 'idempotency-key': idempotencyKey }),
+  const response = await postQuery(
+    { url, key },
+    { query, variables: readVariables(variables) },
+    {
+      headers: idempotencyKey === undefined ? {} : { 'idempotency-key': idempotencyKey },
+      signal: AbortSignal.timeout(TIMEOUT_MS),
     },
-    body: JSON.stringify({ query, variables: readVariables(variables) }),
-    signal: AbortSignal.timeout(TIMEOUT_MS),
-  }).catch((error: unknown) => {
+  ).catch((error: unknown) => {
     throw new CliError(`${url} can't be reached: ${reasonOf(error)}; is the server running?`);
   });
   const answer: unknown = await response.json().catch(() => undefined);
@@ -67,18 +65,33 @@ function parseJson(text: string): unknown {
   }
 }
 
+/** Sends one GraphQL request. Rejects as `fetch` does. */
+export function postQuery(
+  { url, key }: Pick<AskCommand, 'url' | 'key'>,
+  body: { readonly query: string; readonly variables?: unknown },
+  { headers = {}, signal }: { readonly headers?: Readonly<Record<string, string>>; readonly signal: AbortSignal },
+): Promise<Response> {
+  return fetch(url, {
+    method: 'POST',
+    headers: {
+      authorization: `Bearer ${key}`,
+      'content-type': 'application/json',
+      accept: 'application/json',
+      ...headers,
+    },
+    body: JSON.stringify(body),
+    signal,
+  });
+}
+
 /** The cursor of now; undefined where it can't be had, whatever the reason. */
 export async function readHead(
-  { url, key }: Pick<AskCommand, 'url' | 'key'>,
+  server: Pick<AskCommand, 'url' | 'key'>,
   signal: AbortSignal,
 ): Promise<string | undefined> {
   try {
-    const response = await fetch(url, {
-      method: 'POST',
-      headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
-      body: JSON.stringify({ query: '{ head }' }),
-      signal: AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]),
-    });
+    const limit = AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]);
+    const response = await postQuery(server, { query: '{ head }' }, { signal: limit });
     // the form of an answer to this query; what is none of it gives undefined
     const { data } = (await response.json()) as { readonly data?: { readonly head?: string } | null };
     return data?.head;

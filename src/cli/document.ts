@@ -1,6 +1,6 @@
 import { PASSING } from '../client/fault.ts';
 import { CliError, nearWord } from './arguments.ts';
-import { nameOf, reasonOf } from './ask.ts';
+import { nameOf, postQuery, reasonOf } from './ask.ts';
 
 export interface Server {
   /** The GraphQL endpoint. */
@@ -138,14 +138,12 @@ function namedType(ref: TypeRef): string {
 }
 
 async function readSchema({ url, key, keyFrom }: Server, signal?: AbortSignal): Promise<Schema> {
-  const response = await fetch(url, {
-    method: 'POST',
-    headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json', accept: 'application/json' },
-    body: JSON.stringify({ query: INTROSPECTION }),
-    signal: AbortSignal.any([AbortSignal.timeout(10_000), ...(signal === undefined ? [] : [signal])]),
-  }).catch((error: unknown) => {
-    throw new Unreachable(`${url} can't be reached: ${reasonOf(error)}; is the server running?`);
-  });
+  const limit = AbortSignal.any([AbortSignal.timeout(10_000), ...(signal === undefined ? [] : [signal])]);
+  const response = await postQuery({ url, key }, { query: INTROSPECTION }, { signal: limit }).catch(
+    (error: unknown) => {
+      throw new Unreachable(`${url} can't be reached: ${reasonOf(error)}; is the server running?`);
+    },
+  );
   const body: unknown = await response.json().catch(() => undefined);
   // the form of any answer to a GraphQL request; what is none of it gives undefined below
   const { data, errors } = (body ?? {}) as {

@@ -63,20 +63,22 @@ function judge(row: Registered, documents: DocumentReader, schema: GraphQLSchema
 
 function findBroken(row: Registered, documents: DocumentReader): readonly DocumentFault[] {
   const principal = principalOf(row);
-  if (row.document !== null) return faultsOf(row.document);
-  return (row.event_types ?? []).flatMap((type) => faultsOf(type));
+  const { document, variables } = row;
+  if (document !== null) return faultsOf(() => documents.read(document, variables, principal));
+  return (row.event_types ?? []).flatMap((type) =>
+    faultsOf(() => documents.read(documents.defaultOf(type), {}, principal)),
+  );
+}
 
-  function faultsOf(source: string): readonly DocumentFault[] {
-    try {
-      if (row.document === null) documents.read(documents.defaultOf(source), {}, principal);
-      else documents.read(source, row.variables, principal);
-      return [];
-    } catch (error) {
-      if (error instanceof DocumentInvalid) return error.errors;
-      // whatever it is, it would park this webhook and no other
-      const message = error instanceof EngineError ? error.message : `internal error: ${String(error)}`;
-      return [{ message, line: null, column: null }];
-    }
+/** Whatever it is, it would park this webhook and no other. */
+function faultsOf(read: () => unknown): readonly DocumentFault[] {
+  try {
+    read();
+    return [];
+  } catch (error) {
+    if (error instanceof DocumentInvalid) return error.errors;
+    const message = error instanceof EngineError ? error.message : `internal error: ${String(error)}`;
+    return [{ message, line: null, column: null }];
   }
 }
 

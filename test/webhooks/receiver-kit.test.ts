@@ -16,6 +16,7 @@ import {
   WebhookVerificationError,
 } from '#receiver';
 import { signPayload } from '../../src/webhooks/sign.ts';
+import { codeOf } from '../support/code-of.ts';
 
 const NOW_S = 1_800_000_000;
 const STANDARD = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw';
@@ -57,15 +58,6 @@ function sign(
 }
 
 const options = (scheme: SignatureScheme) => ({ secret: SECRETS[scheme], now: () => NOW_S * 1_000 });
-
-function codeOf(run: () => unknown): string {
-  try {
-    run();
-  } catch (error) {
-    return (error as WebhookVerificationError).code;
-  }
-  return 'none';
-}
 
 describe('a signature', () => {
   it('of GitHub is the one that its documentation shows', () => {

@@ -1,8 +1,9 @@
 import fc from 'fast-check';
 import { Webhook } from 'standardwebhooks';
 import { describe, expect, it } from 'vitest';
-import { verifyWebhook, type WebhookVerificationError } from '#receiver';
+import { verifyWebhook } from '#receiver';
 import { newSecret, parseSecret, SecretFormatError, signPayload } from '../../src/webhooks/sign.ts';
+import { codeOf } from '../support/code-of.ts';
 
 const SECRET = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw';
 const BODY = JSON.stringify({
@@ -25,15 +26,6 @@ function signedHeaders(options: { secrets?: string[]; timestampSeconds?: number;
 
 function verify(options: Partial<Parameters<typeof verifyWebhook>[0]> = {}) {
   return verifyWebhook({ secret: SECRET, headers: signedHeaders(), body: BODY, now: () => NOW_S * 1_000, ...options });
-}
-
-function codeOf(run: () => unknown): string {
-  try {
-    run();
-  } catch (error) {
-    return (error as WebhookVerificationError).code;
-  }
-  return 'none';
 }
 
 describe('a signature', () => {

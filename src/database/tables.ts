@@ -117,6 +117,8 @@ export interface EngineTables {
     /** Requests a second. */
     rate_limit: number | null;
     rate_next_at: Generated<Date>;
+    ordering: Generated<'UNORDERED' | 'PER_SUBJECT'>;
+    on_exhausted: Generated<'SKIP' | 'BLOCK'>;
     failures: Generated<number>;
     version: Generated<number>;
     created_by: string | null;
@@ -147,6 +149,10 @@ export interface EngineTables {
     began_at: Date | null;
     body_key: string | null;
     born_at: Date;
+    /** Of a replay or a manual resend. */
+    run: string | null;
+    /** Set where the order within it is kept. */
+    subject: string | null;
   };
   'fanfare.delivery_done': {
     account_id: string;
@@ -162,6 +168,7 @@ export interface EngineTables {
     body_key: string | null;
     born_at: Date;
     finished_at: Date;
+    run: string | null;
   };
   /** A view of both. */
   'fanfare.delivery_record': {

@@ -21,6 +21,8 @@ export interface Claim {
   readonly sinceFirstMs: number;
   /** Where its body is stored; null before it was rendered. */
   readonly bodyKey: string | null;
+  /** The replay or the resend that it is of; null for an event's first way to the webhook. */
+  readonly run: string | null;
 }
 
 export interface ClaimLimits {
@@ -87,6 +89,7 @@ interface ClaimRow {
   readonly attempts: number;
   readonly since_first_ms: number;
   readonly body_key: string | null;
+  readonly run: string | null;
 }
 
 function toClaim(row: ClaimRow): Claim {
@@ -102,5 +105,6 @@ function toClaim(row: ClaimRow): Claim {
     attempts: row.attempts,
     sinceFirstMs: row.since_first_ms,
     bodyKey: row.body_key,
+    run: row.run,
   };
 }

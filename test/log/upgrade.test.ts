@@ -22,6 +22,8 @@ const RELEASED: Readonly<Record<string, string>> = {
   '0007_consumers.ts': 'd19f466b6b1d5203',
   '0008_stamp_by_day.ts': '19a8de0e643746cd',
   '0009_partitions_apart.ts': 'cd20eece0ece8d97',
+  '0010_delivery_contract.ts': '362896fcacaba93a',
+  '0011_consumer_triggers.ts': 'cbe695fdd97c8fff',
 };
 const LIMITS = { limit: 10, reserved: 0, leaseMs: 30_000, webhookCap: 8, accountCap: 100, busy: new Map() };
 

@@ -1,12 +1,14 @@
 import type { GraphQLSchema } from 'graphql';
 import type { EngineServices } from '../graphql/context.ts';
+import { newId } from '../runtime/id.ts';
 import { createWakeup, runLoop } from '../runtime/loop.ts';
 import type { Observe } from '../runtime/observe.ts';
 import type { Sender } from './attempt.ts';
-import { type Claim, claimDeliveries } from './claim.ts';
+import { type Claim, claimDeliveries, endTurns } from './claim.ts';
 import { type Delivered, deliver } from './deliver.ts';
 import type { ClaimResult } from './finish.ts';
 import { parkWebhooks } from './health.ts';
+import { createLanes, type Fared } from './lanes.ts';
 import { createLeases } from './leases.ts';
 import { type Prepared, prepareDeliveries, type ReadyDelivery } from './prepare.ts';
 import { createRecorder } from './recorder.ts';
@@ -23,8 +25,10 @@ export interface WebhookWorkerDeps {
   readonly sender: Pick<Sender, 'send'>;
   readonly sealer: Sealer;
   readonly observe: Observe;
-  /** Deliveries being rendered or attempted in this process; the last quarter is for webhooks with nothing under way. @default 500 */
+  /** Attempts under way in this process; the last quarter is for webhooks with nothing under way. @default 500 */
   readonly maxInFlight?: number;
+  /** Deliveries claimed beyond the webhooks' caps, because they will soon be got to. @default 4_000 */
+  readonly maxAhead?: number;
   /** Attempts under way to one webhook, in all processes. @default 8 */
   readonly webhookCap?: number;
   /** The same for one account, in this process. @default 200 */
@@ -81,6 +85,7 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
     sealer,
     observe,
     maxInFlight = 500,
+    maxAhead = 4_000,
     webhookCap = 8,
     accountCap = 200,
     random = Math.random,
@@ -93,8 +98,12 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
   const wakeup = createWakeup();
   const giveUp = new AbortController();
   const underWay = new Set<Promise<void>>();
-  /** Of claims that are being prepared or attempted. */
-  const leases = createLeases({ database, clock, observe, leaseMs, holdMs, attemptMs });
+  const holder = newId('wrk');
+  /** Of claims that are being prepared, wait in their lanes, or are attempted. */
+  const leases = createLeases({ holder, database, clock, observe, leaseMs, holdMs, attemptMs });
+  const lanes = createLanes({ maxInFlight, webhookCap, accountCap }, { attempt, giveBack });
+  /** Webhooks whose turn was taken here. */
+  let turns: ReadonlySet<string> = new Set();
   let failure: { readonly error: unknown } | undefined;
   let reviewedAtMs = Number.NEGATIVE_INFINITY;
   let hasResealed = false;
@@ -109,14 +118,38 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
     throwFailure();
     await review();
     const looked = await backfillWebhooks(database.db, { limit: BACKFILL_POSITIONS });
-    const limit = maxInFlight - leases.size;
+    giveBack(lanes.takeStale());
+    const { busy, places } = countPlaces();
+    const limit = maxInFlight - places;
     if (limit <= 0) return { looked: 0, claimed: 0, limit }; // the end of an attempt wakes the loop
     const claimedAtMs = performance.now();
-    const reserved = Math.floor(maxInFlight / 4);
-    const busy = leases.byAccount();
-    const claims = await claimDeliveries(database, { limit, reserved, leaseMs, webhookCap, accountCap, busy });
+    const claims = await claimDeliveries(database, {
+      holder,
+      limit,
+      reserved: Math.floor(maxInFlight / 4),
+      leaseMs,
+      webhookCap,
+      accountCap,
+      busy,
+      aheadLimit: Math.max(maxAhead - (leases.size - places), 0),
+      ahead: lanes.ahead(),
+      idle: [...turns].filter((webhookId) => !leases.byWebhook().has(webhookId)),
+    });
+    turns = new Set([...leases.byWebhook().keys(), ...claims.map(({ webhookId }) => webhookId)]);
     begin(leases.hold(claims, claimedAtMs));
     return { looked, claimed: claims.length, limit };
+  }
+
+  /** Places that are taken: what is claimed beyond a webhook's cap waits for one of its webhook's. */
+  function countPlaces(): { readonly busy: ReadonlyMap<string, number>; readonly places: number } {
+    const busy = new Map<string, number>();
+    let places = 0;
+    for (const [webhookId, { accountId, count }] of leases.byWebhook()) {
+      const taken = Math.min(count, lanes.capOf(webhookId));
+      busy.set(accountId, (busy.get(accountId) ?? 0) + taken);
+      places += taken;
+    }
+    return { busy, places };
   }
 
   /** A claim far below its limit took all that may be begun now: the next has something only when an attempt has ended. */
@@ -150,13 +183,12 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
       await recordAll([...left].map((claim) => ({ claim, status: 'released' })));
     } finally {
       for (const claim of left) leases.drop(claim);
+      wakeSoon();
     }
 
     async function take({ ready, ended, parked }: Prepared): Promise<void> {
-      for (const each of ready) {
-        left.delete(each.claim);
-        start(each);
-      }
+      for (const each of ready) left.delete(each.claim);
+      lanes.put(ready);
       // before its claims are handed back, so that they are not claimed again
       await park(parked);
       await recordAll(ended);
@@ -183,15 +215,35 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
     for (const { claim } of results) leases.drop(claim);
   }
 
-  function start(ready: ReadyDelivery): void {
-    track(attemptOnce(ready).finally(() => leases.drop(ready.claim)));
+  /** Begun by the webhook's lane; its place is free when the answer is there, before that is recorded. */
+  async function attempt(ready: ReadyDelivery): Promise<Fared> {
+    const startedAtMs = performance.now();
+    const attempted = attemptOnce(ready);
+    track(
+      attempted
+        .then(record)
+        .catch(reportBroken)
+        .finally(() => drop(ready.claim)),
+    );
+    const outcome = await attempted.then(outcomeOf, () => 'failed' as const);
+    return { durationMs: performance.now() - startedAtMs, outcome };
+  }
+
+  function giveBack(ready: readonly ReadyDelivery[]): void {
+    if (ready.length > 0) track(recordAll(ready.map(({ claim }) => ({ claim, status: 'released' }))));
+  }
+
+  function drop(claim: Claim): void {
+    leases.drop(claim);
+    const { webhookId } = claim;
+    const held = leases.byWebhook().get(webhookId)?.count ?? 0;
+    const reach = lanes.reachOf(webhookId);
+    // a lane that holds more than its cap gets the next before it is empty, but not by ones and twos
+    if (held * 2 <= reach || reach <= lanes.capOf(webhookId)) wakeSoon();
   }
 
   function track(work: Promise<void>): void {
-    const tracked = work.catch(reportBroken).finally(() => {
-      underWay.delete(tracked);
-      wakeSoon();
-    });
+    const tracked = work.catch(reportBroken).finally(() => void underWay.delete(tracked));
     underWay.add(tracked);
   }
 
@@ -205,13 +257,11 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
     }, GATHER_MS);
   }
 
-  async function attemptOnce(ready: ReadyDelivery): Promise<void> {
+  async function attemptOnce(ready: ReadyDelivery): Promise<Delivered> {
     // a process that was frozen since its claim must not send beside the next owner
     const mayBegin = !giveUp.signal.aborted && (await leases.mayBegin(ready.claim));
-    const delivered: Delivered = mayBegin
-      ? await deliver({ engine, sender: options.sender, random }, ready, giveUp.signal)
-      : untouched({ claim: ready.claim, status: 'released' });
-    await record(delivered);
+    if (!mayBegin) return untouched({ claim: ready.claim, status: 'released' });
+    return deliver({ engine, sender: options.sender, random }, ready, giveUp.signal);
   }
 
   function record({ result, ...rest }: Delivered): Promise<void> {
@@ -229,12 +279,14 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
 
   async function run(signal: AbortSignal): Promise<void> {
     await runLoop({ name: 'webhooks', everyMs: pollMs, work: workOn, wakeup, observe, signal, clock, random });
+    giveBack(lanes.close());
     const drained = new AbortController();
     const deadline = clock.wait(drainMs, drained.signal).then(() => giveUp.abort());
     await settled();
     drained.abort();
     await deadline;
     await leases.ended();
+    await endTurns(database, holder).catch(() => {}); // then they end by themselves
   }
 
   return { runOnce, settled, wake: () => wakeup.wake(), run };
@@ -243,4 +295,9 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
 /** What ends without an attempt says nothing of the receiver. */
 function untouched(result: ClaimResult): Delivered {
   return { result, webhook: undefined, receiver: { kind: 'fair' } };
+}
+
+function outcomeOf({ result: { status }, receiver }: Delivered): Fared['outcome'] {
+  if (receiver.kind !== 'fair') return 'busy';
+  return status === 'succeeded' ? 'succeeded' : 'failed';
 }

@@ -346,6 +346,34 @@ const sending = [
     end
   $$`,
 
+  // Stores bodies, and ties deliveries whose claims still hold to theirs. Gives those, and the body where another was stored under its key
+  // before: in a statement of its own, whose snapshot sees what the first has waited for.
+  sql`create function fanfare.store_bodies(
+    p_seqs bigint[], p_keys text[], p_occurred timestamptz[], p_bodies text[],
+    p_account_ids text[], p_ids text[], p_generations int[], p_tied_keys text[]
+  ) returns table (id text, body text) language plpgsql set enable_seqscan = off set enable_mergejoin = off set jit = off as $$
+    #variable_conflict use_column
+    declare
+      v_fresh int;
+    begin
+      insert into fanfare.body (seq, key, occurred_at, body)
+      select b.seq, b.key, b.occurred_at, b.body
+      from unnest(p_seqs, p_keys, p_occurred, p_bodies) as b (seq, key, occurred_at, body) order by b.seq, b.key
+      on conflict do nothing;
+      get diagnostics v_fresh = row_count;
+      return query
+      with tied as (
+        update fanfare.delivery d set body_key = a.key
+        from unnest(p_account_ids, p_ids, p_generations, p_tied_keys) as a (account_id, id, generation, key)
+        where d.account_id = a.account_id and d.id = a.id and d.generation = a.generation and d.lease_until is not null
+        returning d.id, d.seq, a.key
+      )
+      select t.id, case when v_fresh < cardinality(p_seqs) then (
+        select b.body from fanfare.body b where b.seq = t.seq and b.key = t.key and b.occurred_at between (select min(o) from unnest(p_occurred) o) and (select max(o) from unnest(p_occurred) o)
+      ) end from tied t;
+    end
+  $$`,
+
   // As before. An exhausted one that keeps an order stays, and those behind it wait, if its webhook says so; each other end lets
   // the next of its subject go.
   sql`create or replace function fanfare.finish_deliveries(p_results jsonb) returns table (id text, status text, next_at timestamptz)

@@ -23,6 +23,8 @@ export interface Fared {
 export interface Lanes {
   /** Begins what may begin. */
   put(ready: readonly ReadyDelivery[]): void;
+  /** Nothing waits, and nothing is under way. */
+  readonly isEmpty: boolean;
   /** Attempts that may be under way to a webhook at once. */
   capOf(webhookId: string): number;
   /** How many of its first due ones a webhook may have claimed: its cap, or more. */
@@ -162,6 +164,9 @@ export function createLanes(limits: LaneLimits, actions: LaneActions): Lanes {
         filled.add(lane);
       }
       for (const lane of filled) begin(lane);
+    },
+    get isEmpty() {
+      return inFlight === 0 && [...lanes.values()].every(({ queue }) => queue.length === 0);
     },
     capOf: (webhookId) => lanes.get(webhookId)?.cap ?? limits.webhookCap,
     reachOf(webhookId) {

@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { GraphQLSchema } from 'graphql';
 import type { EngineServices } from '../graphql/context.ts';
 import { newId } from '../runtime/id.ts';
@@ -17,6 +18,7 @@ import { reviewParked } from './review.ts';
 import type { Sealer } from './seal.ts';
 import { resealSecrets } from './secrets.ts';
 import { createDocumentReader } from './selection.ts';
+import { createViews } from './views.ts';
 import type { PrepareDeps } from './wanted.ts';
 
 export interface WebhookWorkerDeps {
@@ -93,7 +95,8 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
   const { leaseMs = 4_000, holdMs = 30_000, attemptMs = 16_000, pollMs = 250, drainMs = 8_000 } = options;
   const { database, clock } = engine;
   const documents = createDocumentReader({ engine, schema: () => options.schema });
-  const prepareDeps: PrepareDeps = { engine, documents, sealer, observe, turns: new Map() };
+  const views = createViews({ engine, documents });
+  const prepareDeps: PrepareDeps = { engine, documents, views, sealer, observe, turns: new Map() };
   const recorder = createRecorder({ database, clock, observe, random });
   const wakeup = createWakeup();
   const giveUp = new AbortController();
@@ -108,6 +111,9 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
   let reviewedAtMs = Number.NEGATIVE_INFINITY;
   let hasResealed = false;
   let isWaking = false;
+  let backfillAtMs = 0;
+  /** None while it is stepped by hand. */
+  let backfillEveryMs = 0;
 
   async function runOnce(): Promise<'more' | 'idle'> {
     const { looked, claimed } = await work();
@@ -117,7 +123,7 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
   async function work(): Promise<Worked> {
     throwFailure();
     await review();
-    const looked = await backfillWebhooks(database.db, { limit: BACKFILL_POSITIONS });
+    const looked = await backfill();
     giveBack(lanes.takeStale());
     const { busy, places } = countPlaces();
     const limit = maxInFlight - places;
@@ -138,6 +144,14 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
     turns = new Set([...leases.byWebhook().keys(), ...claims.map(({ webhookId }) => webhookId)]);
     begin(leases.hold(claims, claimedAtMs));
     return { looked, claimed: claims.length, limit };
+  }
+
+  /** Looks for webhooks that begin in the past with each poll, and on while there is something. */
+  async function backfill(): Promise<number> {
+    if (performance.now() < backfillAtMs) return 0;
+    const looked = await backfillWebhooks(database.db, { limit: BACKFILL_POSITIONS });
+    backfillAtMs = looked > 0 ? 0 : performance.now() + backfillEveryMs;
+    return looked;
   }
 
   /** Places that are taken: what is claimed beyond a webhook's cap waits for one of its webhook's. */
@@ -274,10 +288,14 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
   }
 
   async function settled(): Promise<void> {
-    while (underWay.size > 0) await Promise.all(underWay);
+    while (underWay.size > 0 || !lanes.isEmpty) {
+      await Promise.all(underWay);
+      await nextTurn(); // in which lanes begin what is next
+    }
   }
 
   async function run(signal: AbortSignal): Promise<void> {
+    backfillEveryMs = pollMs;
     await runLoop({ name: 'webhooks', everyMs: pollMs, work: workOn, wakeup, observe, signal, clock, random });
     giveBack(lanes.close());
     const drained = new AbortController();

@@ -15,6 +15,7 @@ import { reviewParked } from './review.ts';
 import type { Sealer } from './seal.ts';
 import { resealSecrets } from './secrets.ts';
 import { createDocumentReader } from './selection.ts';
+import { createSigner } from './sign.ts';
 import type { PrepareDeps } from './wanted.ts';
 
 export interface WebhookWorkerDeps {
@@ -90,6 +91,7 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
   const documents = createDocumentReader({ engine, schema: () => options.schema });
   const prepareDeps: PrepareDeps = { engine, documents, sealer, observe, turns: new Map() };
   const recorder = createRecorder({ database, clock, observe, random });
+  const sign = createSigner();
   const wakeup = createWakeup();
   const giveUp = new AbortController();
   const underWay = new Set<Promise<void>>();
@@ -209,7 +211,7 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
     // a process that was frozen since its claim must not send beside the next owner
     const mayBegin = !giveUp.signal.aborted && (await leases.mayBegin(ready.claim));
     const delivered: Delivered = mayBegin
-      ? await deliver({ engine, sender: options.sender, random }, ready, giveUp.signal)
+      ? await deliver({ engine, sender: options.sender, random, sign }, ready, giveUp.signal)
       : untouched({ claim: ready.claim, status: 'released' });
     await record(delivered);
   }

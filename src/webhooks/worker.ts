@@ -18,6 +18,7 @@ import { reviewParked } from './review.ts';
 import type { Sealer } from './seal.ts';
 import { resealSecrets } from './secrets.ts';
 import { createDocumentReader } from './selection.ts';
+import { createSigner } from './sign.ts';
 import { createViews } from './views.ts';
 import type { PrepareDeps } from './wanted.ts';
 
@@ -98,6 +99,7 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
   const views = createViews({ engine, documents });
   const prepareDeps: PrepareDeps = { engine, documents, views, sealer, observe, turns: new Map() };
   const recorder = createRecorder({ database, clock, observe, random });
+  const sign = createSigner();
   const wakeup = createWakeup();
   const giveUp = new AbortController();
   const underWay = new Set<Promise<void>>();
@@ -275,7 +277,7 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
     // a process that was frozen since its claim must not send beside the next owner
     const mayBegin = !giveUp.signal.aborted && (await leases.mayBegin(ready.claim));
     if (!mayBegin) return untouched({ claim: ready.claim, status: 'released' });
-    return deliver({ engine, sender: options.sender, random }, ready, giveUp.signal);
+    return deliver({ engine, sender: options.sender, random, sign }, ready, giveUp.signal);
   }
 
   function record({ result, ...rest }: Delivered): Promise<void> {

@@ -40,7 +40,8 @@ export async function benchSteady(bed: Bed, { rounds }: { readonly rounds: numbe
   const stage = await openCallbackStage(bed, 1);
   const flood = bed.startWorker<FloodLoad>(new URL('support/flood-program.ts', import.meta.url));
   await flood.call('open', stage.cluster.env);
-  const body = JSON.stringify({ data: 'x'.repeat(2_000) });
+  const timestamp = new Date().toISOString();
+  const body = JSON.stringify({ type: 'stock.changed', timestamp, data: { sku: 'x'.repeat(1_900) } });
   const bare = await postBarely(stage, { count: POSTS, body });
   const run = (share: number) => runSteadily(stage, flood, Math.round((bare * share) / BATCH) * BATCH);
   const full = await interleave<Round>({

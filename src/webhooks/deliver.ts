@@ -121,7 +121,7 @@ function toRecord(outcome: AttemptOutcome, startedAt: Date): AttemptRecord {
     durationMs: outcome.durationMs,
     statusCode: outcome.statusCode ?? null,
     errorClass: outcome.kind === 'succeeded' ? null : outcome.errorClass,
-    reason: outcome.kind === 'refused' ? outcome.reason : null,
+    reason: ('reason' in outcome && outcome.reason) || null,
     responseHeaders: outcome.responseHeaders,
     responseBody: outcome.responseBody,
     isTruncated: outcome.isTruncated,

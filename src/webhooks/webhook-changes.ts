@@ -88,7 +88,7 @@ function addCreate(builder: WebhookBuilder, webhook: WebhookRef): void {
         const selection = select(context, given);
         const { startAfter } = given;
         const position = startAfter ? await resolveCursor(context.engine, context.accountId, startAfter) : undefined;
-        await checkUrl(context, given.url);
+        await checkUrl(context, 'create', given.url);
         return {
           selection,
           startAfter: position,
@@ -135,7 +135,7 @@ function addUpdate(builder: WebhookBuilder, webhook: WebhookRef): void {
       success: { webhook },
       refusals: [CallbackRefused, DocumentInvalid, VersionConflict],
       prepare: async ({ input: { url, ...given } }, context) => {
-        if (url) await checkUrl(context, url);
+        if (url) await checkUrl(context, 'update', url);
         return {
           url: url ?? undefined,
           pace: checkPace(given),
@@ -250,7 +250,13 @@ function select(context: Context, request: GrantRequest): CheckedSelection {
   return checkSelection({ engine: context.engine, documents }, context.principal, request);
 }
 
-async function checkUrl(context: Context, url: string): Promise<void> {
-  const checked = await fieldServices(context).guard.check(url);
-  if (!checked.ok) throw new CallbackRefused(checked.reason);
+async function checkUrl(context: Context, stage: 'create' | 'update', url: string): Promise<void> {
+  const { guard, observe } = fieldServices(context);
+  const checked = await guard.check(url);
+  if (checked.ok) return;
+  const { accountId, requestId, principal } = context;
+  const facts = { account_id: accountId, principal_id: principal.id, request_id: requestId };
+  // of the URL the host only: the rest may be a secret
+  observe({ name: 'callback.refused', stage, reason: checked.reason, host: URL.parse(url)?.host ?? null, ...facts });
+  throw new CallbackRefused();
 }

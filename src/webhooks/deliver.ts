@@ -2,6 +2,7 @@ import type { EngineServices } from '../graphql/context.ts';
 import type { AttemptOutcome, Sender } from './attempt.ts';
 import type { Claim } from './claim.ts';
 import type { AttemptRecord, ClaimResult } from './finish.ts';
+import type { HeaderBook } from './header-book.ts';
 import { scheduleOf } from './pace.ts';
 import type { ReadyDelivery } from './prepare.ts';
 import { nextAttemptDelayMs, type Schedule } from './schedule.ts';
@@ -11,6 +12,7 @@ import type { Webhook } from './webhook.ts';
 export interface DeliverDeps {
   readonly engine: EngineServices;
   readonly sender: Pick<Sender, 'send'>;
+  readonly headers: HeaderBook;
   /** A number in [0, 1): the retry's jitter. */
   readonly random: () => number;
 }
@@ -49,7 +51,8 @@ export async function deliver(deps: DeliverDeps, ready: ReadyDelivery, signal: A
   };
 
   async function send(): Promise<AttemptOutcome> {
-    const headers = toHeaders(deps.engine, ready, Math.floor(startedAt.getTime() / 1_000));
+    const own = toHeaders(deps.engine, ready, Math.floor(startedAt.getTime() / 1_000));
+    const headers = { ...deps.headers.of(webhook), ...own };
     return deps.sender.send({ url: webhook.url, headers, body, signal });
   }
 }

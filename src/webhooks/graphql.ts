@@ -3,6 +3,7 @@ import type { EngineBuilder } from '../graphql/builder.ts';
 import { registryOf } from '../graphql/registry.ts';
 import { addDeliveryChanges } from './delivery-changes.ts';
 import { addDeliveryQueries, declareDelivery } from './delivery-fields.ts';
+import { declareHeaders } from './header-fields.ts';
 import { declareRetries } from './pace-fields.ts';
 import { addWebhookChanges } from './webhook-changes.ts';
 import { declareWebhook } from './webhook-fields.ts';
@@ -23,6 +24,7 @@ export function addWebhookFields(builder: EngineBuilder): void {
   const delivery = declareDelivery(typed);
   addDeliveryQueries(typed, delivery);
   declareRetries(typed);
+  declareHeaders(typed);
   const webhook = declareWebhook(typed, delivery);
   addWebhookChanges(typed, webhook);
   addDeliveryChanges(typed, delivery);

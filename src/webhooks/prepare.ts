@@ -43,6 +43,10 @@ export async function prepareDeliveries(deps: PrepareDeps, claims: readonly Clai
   const progress: Progress = { ended: [], parked: new Map() };
   const webhooks = await readWebhooks(db, claims);
   const secrets = await openSecrets(deps, [...webhooks.keys()], progress);
+  for (const webhook of webhooks.values()) {
+    const fault = deps.headers.faultOf(webhook);
+    if (fault !== undefined) progress.parked.set(webhook.id, fault);
+  }
   const drafts = claims.flatMap((claim) => {
     const webhook = webhooks.get(claim.webhookId);
     // deleted since the claim: its deliveries are cancelled already

@@ -6,6 +6,7 @@ import type { Observe } from '../runtime/observe.ts';
 import { bodyKey } from './bodies.ts';
 import type { Claim } from './claim.ts';
 import type { ClaimResult } from './finish.ts';
+import type { HeaderBook } from './header-book.ts';
 import { occurrenceOf } from './occurrence.ts';
 import { readDocuments, type WebhookDocuments, wantsEvent } from './render.ts';
 import type { Sealer } from './seal.ts';
@@ -17,6 +18,7 @@ export interface PrepareDeps {
   readonly engine: EngineServices;
   readonly documents: DocumentReader;
   readonly sealer: Sealer;
+  readonly headers: HeaderBook;
   readonly observe: Observe;
   /** The rendering for an account that is under way or waits last, by account. */
   readonly turns: Map<string, Promise<void>>;

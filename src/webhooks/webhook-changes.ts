@@ -6,9 +6,11 @@ import { filterOf } from '../outbox/filter.ts';
 import { resolveCursor } from '../outbox/place.ts';
 import type { Tx } from '../outbox/transact.ts';
 import { VersionConflict } from '../outbox/version-conflict.ts';
+import { checkHeaders } from './custom-headers.ts';
 import { fieldServices } from './field-services.ts';
 import { type CheckedSelection, checkSelection, type GrantRequest } from './grants.ts';
 import type { WebhookBuilder } from './graphql.ts';
+import { BASIC_AUTH_INPUT, HEADERS_HELP } from './header-fields.ts';
 import { checkLabels } from './labels.ts';
 import { checkPace, MAX_IN_FLIGHT, RATES } from './pace.ts';
 import { RETRY_INPUT } from './pace-fields.ts';
@@ -72,6 +74,8 @@ function addCreate(builder: WebhookBuilder, webhook: WebhookRef): void {
       maxInFlight: t.int({ description: PACE_HELP.maxInFlight }),
       ratePerSecond: t.float({ description: PACE_HELP.ratePerSecond }),
       metadata: t.field({ type: 'JSON', description: 'An object of at most 4 KiB, kept for the caller.' }),
+      headers: t.field({ type: 'JSON', description: HEADERS_HELP.create }),
+      basicAuth: t.field({ type: BASIC_AUTH_INPUT, description: HEADERS_HELP.basicAuth }),
     }),
   });
   builder.mutationField('webhookCreate', (t) =>
@@ -88,11 +92,13 @@ function addCreate(builder: WebhookBuilder, webhook: WebhookRef): void {
         const selection = select(context, given);
         const { startAfter } = given;
         const position = startAfter ? await resolveCursor(context.engine, context.accountId, startAfter) : undefined;
+        const headers = checkHeaders(given);
         await checkUrl(context, 'create', given.url);
         return {
           selection,
           startAfter: position,
           pace: checkPace(given),
+          headers,
           ...checkLabels(given),
         };
       },
@@ -124,6 +130,8 @@ function addUpdate(builder: WebhookBuilder, webhook: WebhookRef): void {
       ratePerSecond: t.float({ description: PACE_HELP.ratePerSecond }),
       description: t.string({ description: 'At most 500 characters.' }),
       metadata: t.field({ type: 'JSON', description: 'An object of at most 4 KiB, in place of the earlier.' }),
+      headers: t.field({ type: 'JSON', description: HEADERS_HELP.update }),
+      basicAuth: t.field({ type: BASIC_AUTH_INPUT, description: HEADERS_HELP.basicAuth }),
     }),
   });
   builder.mutationField('webhookUpdate', (t) =>
@@ -135,10 +143,12 @@ function addUpdate(builder: WebhookBuilder, webhook: WebhookRef): void {
       success: { webhook },
       refusals: [CallbackRefused, DocumentInvalid, VersionConflict],
       prepare: async ({ input: { url, ...given } }, context) => {
+        const headers = checkHeaders(given);
         if (url) await checkUrl(context, 'update', url);
         return {
           url: url ?? undefined,
           pace: checkPace(given),
+          headers,
           ...checkLabels(given),
         };
       },
@@ -147,7 +157,8 @@ function addUpdate(builder: WebhookBuilder, webhook: WebhookRef): void {
           requireGrantsOf(context.principal, before);
           return { ...prepared, selection: revise(context, { before, given }) };
         };
-        return { webhook: await updateWebhook(tx, { id, expectedVersion }, decide) };
+        const { sealer } = fieldServices(context);
+        return { webhook: await updateWebhook(tx, sealer, { target: { id, expectedVersion }, decide }) };
       },
     }),
   );

@@ -3,6 +3,7 @@ import { EVENT_SELECTION } from '../graphql/event-filter.ts';
 import { filterOf } from '../outbox/filter.ts';
 import { type declareDelivery, selectDeliveries } from './delivery-fields.ts';
 import type { WebhookBuilder } from './graphql.ts';
+import { HEADER } from './header-fields.ts';
 import { CIRCUITS, circuitOf } from './health.ts';
 import { RETRY } from './pace-fields.ts';
 import { isStorable } from './storable.ts';
@@ -74,6 +75,12 @@ export function declareWebhook(builder: WebhookBuilder, delivery: ReturnType<typ
         description: 'Requests a second at most. Null: no limit.',
         resolve: ({ rate_limit }) => rate_limit,
       }),
+      headers: t.field({
+        type: [HEADER],
+        description: 'Sent along with each request, their values masked.',
+        resolve: ({ header_names }) => header_names as never,
+      }),
+      hasBasicAuth: t.exposeBoolean('has_basic_auth', { description: 'Whether it sends `authorization: Basic …`.' }),
       scopes: t.stringList({ description: 'What it was granted.', resolve: ({ scopes }) => scopes }),
       failures: t.exposeInt('failures', { description: 'Failed attempts since the last that succeeded.' }),
       createdBy: t.exposeString('created_by', { nullable: true }),

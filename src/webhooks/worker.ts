@@ -6,6 +6,7 @@ import type { Sender } from './attempt.ts';
 import { type Claim, claimDeliveries } from './claim.ts';
 import { type Delivered, deliver } from './deliver.ts';
 import type { ClaimResult } from './finish.ts';
+import { createHeaderBook } from './header-book.ts';
 import { parkWebhooks } from './health.ts';
 import { createLeases } from './leases.ts';
 import { type Prepared, prepareDeliveries, type ReadyDelivery } from './prepare.ts';
@@ -88,7 +89,8 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
   const { leaseMs = 4_000, holdMs = 30_000, attemptMs = 16_000, pollMs = 250, drainMs = 8_000 } = options;
   const { database, clock } = engine;
   const documents = createDocumentReader({ engine, schema: () => options.schema });
-  const prepareDeps: PrepareDeps = { engine, documents, sealer, observe, turns: new Map() };
+  const headers = createHeaderBook(sealer);
+  const prepareDeps: PrepareDeps = { engine, documents, sealer, headers, observe, turns: new Map() };
   const recorder = createRecorder({ database, clock, observe, random });
   const wakeup = createWakeup();
   const giveUp = new AbortController();
@@ -209,7 +211,7 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
     // a process that was frozen since its claim must not send beside the next owner
     const mayBegin = !giveUp.signal.aborted && (await leases.mayBegin(ready.claim));
     const delivered: Delivered = mayBegin
-      ? await deliver({ engine, sender: options.sender, random }, ready, giveUp.signal)
+      ? await deliver({ engine, sender: options.sender, headers, random }, ready, giveUp.signal)
       : untouched({ claim: ready.claim, status: 'released' });
     await record(delivered);
   }

@@ -402,7 +402,9 @@ describe('a webhook that is made while events are stamped', () => {
     const startAfter = engine.services.cursors.encode(accountId, { kind: 'position', position: 0 });
     let isWriting = true;
     const stamping = (async () => {
-      for (let last = 'more'; isWriting || last === 'more'; last = await sequencer.stampBatch()) {
+      for (let isLast = false, last = 'more'; !isLast || last === 'more'; ) {
+        isLast = !isWriting; // before the look: what is written after an idle one is still to be stamped
+        last = await sequencer.stampBatch();
         await sequencer.keepLeases();
       }
     })();

@@ -12,6 +12,8 @@ import { type CheckedSelection, checkSelection, type GrantRequest } from './gran
 import type { WebhookBuilder } from './graphql.ts';
 import { BASIC_AUTH_INPUT, HEADERS_HELP } from './header-fields.ts';
 import { checkLabels } from './labels.ts';
+import { orderColumns } from './order.ts';
+import { ORDER_HELP, ORDERING, WHEN_EXHAUSTED } from './order-fields.ts';
 import { checkPace, MAX_IN_FLIGHT, RATES } from './pace.ts';
 import { RETRY_INPUT } from './pace-fields.ts';
 import { declareRefusals } from './refusal-fields.ts';
@@ -73,6 +75,8 @@ function addCreate(builder: WebhookBuilder, webhook: WebhookRef): void {
       retry: t.field({ type: RETRY_INPUT, description: 'When to try again; left out: ten attempts over three days.' }),
       maxInFlight: t.int({ description: PACE_HELP.maxInFlight }),
       ratePerSecond: t.float({ description: PACE_HELP.ratePerSecond }),
+      ordering: t.field({ type: ORDERING, description: ORDER_HELP.ordering }),
+      onExhausted: t.field({ type: WHEN_EXHAUSTED, description: ORDER_HELP.onExhausted }),
       metadata: t.field({ type: 'JSON', description: 'An object of at most 4 KiB, kept for the caller.' }),
       headers: t.field({ type: 'JSON', description: HEADERS_HELP.create }),
       basicAuth: t.field({ type: BASIC_AUTH_INPUT, description: HEADERS_HELP.basicAuth }),
@@ -97,7 +101,7 @@ function addCreate(builder: WebhookBuilder, webhook: WebhookRef): void {
         return {
           selection,
           startAfter: position,
-          pace: checkPace(given),
+          pace: { ...checkPace(given), ...orderColumns(given) },
           headers,
           ...checkLabels(given),
         };
@@ -128,6 +132,8 @@ function addUpdate(builder: WebhookBuilder, webhook: WebhookRef): void {
       }),
       maxInFlight: t.int({ description: PACE_HELP.maxInFlight }),
       ratePerSecond: t.float({ description: PACE_HELP.ratePerSecond }),
+      ordering: t.field({ type: ORDERING, description: ORDER_HELP.ordering }),
+      onExhausted: t.field({ type: WHEN_EXHAUSTED, description: ORDER_HELP.onExhausted }),
       description: t.string({ description: 'At most 500 characters.' }),
       metadata: t.field({ type: 'JSON', description: 'An object of at most 4 KiB, in place of the earlier.' }),
       headers: t.field({ type: 'JSON', description: HEADERS_HELP.update }),
@@ -147,7 +153,7 @@ function addUpdate(builder: WebhookBuilder, webhook: WebhookRef): void {
         if (url) await checkUrl(context, 'update', url);
         return {
           url: url ?? undefined,
-          pace: checkPace(given),
+          pace: { ...checkPace(given), ...orderColumns(given) },
           headers,
           ...checkLabels(given),
         };

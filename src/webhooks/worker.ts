@@ -8,6 +8,7 @@ import type { Sender } from './attempt.ts';
 import { type Claim, claimDeliveries, endTurns } from './claim.ts';
 import { type Delivered, deliver } from './deliver.ts';
 import type { ClaimResult } from './finish.ts';
+import { createHeaderBook } from './header-book.ts';
 import { parkWebhooks } from './health.ts';
 import { createLanes, type Fared } from './lanes.ts';
 import { createLeases } from './leases.ts';
@@ -95,8 +96,9 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
   const { leaseMs = 4_000, holdMs = 30_000, attemptMs = 16_000, pollMs = 250, drainMs = 8_000 } = options;
   const { database, clock } = engine;
   const documents = createDocumentReader({ engine, schema: () => options.schema });
+  const headers = createHeaderBook(sealer);
   const views = createViews({ engine, documents });
-  const prepareDeps: PrepareDeps = { engine, documents, views, sealer, observe, turns: new Map() };
+  const prepareDeps: PrepareDeps = { engine, documents, views, sealer, headers, observe, turns: new Map() };
   const recorder = createRecorder({ database, clock, observe, random });
   const sign = createSigner();
   const wakeup = createWakeup();
@@ -305,7 +307,7 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
     // a process that was frozen since its claim must not send beside the next owner
     const mayBegin = !giveUp.signal.aborted && (await leases.mayBegin(ready.claim));
     if (!mayBegin) return untouched({ claim: ready.claim, status: 'released' });
-    return deliver({ engine, sender: options.sender, random, sign }, ready, giveUp.signal);
+    return deliver({ engine, sender: options.sender, headers, random, sign }, ready, giveUp.signal);
   }
 
   function record({ result, ...rest }: Delivered): Promise<void> {

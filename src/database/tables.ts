@@ -120,6 +120,9 @@ export interface EngineTables {
     ordering: Generated<'UNORDERED' | 'PER_SUBJECT'>;
     on_exhausted: Generated<'SKIP' | 'BLOCK'>;
     failures: Generated<number>;
+    /** Of the first of them. */
+    failing_since: Date | null;
+    alarm: 'ON' | 'OLD' | null;
     version: Generated<number>;
     created_by: string | null;
     created_at: Generated<Date>;

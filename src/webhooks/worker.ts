@@ -41,6 +41,8 @@ export interface WebhookWorkerDeps {
   readonly drainMs?: number;
   /** @default Math.random */
   readonly random?: () => number;
+  /** Told of events that it captured, so that they need not wait for a poll of the sequencer. Must not throw. @default does nothing */
+  readonly onCaptured?: () => void;
 }
 
 /** Sends due deliveries. Any number of workers, in any number of processes, share the work. */
@@ -89,7 +91,7 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
   const { database, clock } = engine;
   const documents = createDocumentReader({ engine, schema: () => options.schema });
   const prepareDeps: PrepareDeps = { engine, documents, sealer, observe, turns: new Map() };
-  const recorder = createRecorder({ database, clock, observe, random });
+  const recorder = createRecorder({ database, clock, observe, random, onCaptured: () => options.onCaptured?.() });
   const wakeup = createWakeup();
   const giveUp = new AbortController();
   const underWay = new Set<Promise<void>>();

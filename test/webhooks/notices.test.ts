@@ -8,6 +8,7 @@ import { webhookFailing } from '../../src/webhooks/events.ts';
 import type { ClaimResult } from '../../src/webhooks/finish.ts';
 import { createHealth } from '../../src/webhooks/health.ts';
 import { finishAndTell } from '../../src/webhooks/notices.ts';
+import { pruneDeliveries } from '../../src/webhooks/prune.ts';
 import { eventually } from '../support/eventually.ts';
 import { noteWritten } from '../support/toy-domain.ts';
 import { workOff } from './webhook-engine.ts';
@@ -348,6 +349,25 @@ describe('a notice', () => {
     });
     expect(JSON.stringify(seen)).toContain('note.written');
     expect(JSON.stringify(seen)).not.toContain('webhook.failing');
+  });
+
+  it('leaves no trace of its delivery past retention', async () => {
+    const { database } = scene.engine.services;
+    const { path } = await hook({ ...ONE_ATTEMPT, eventTypes: ['NOTE_WRITTEN'] });
+    scene.receiver.always(path, { status: 500 });
+    await write(5);
+    await workTogether();
+    const versions = async () => {
+      const query = database.db.selectFrom('fanfare.subject').select(['type', 'version']);
+      const rows = await query.where('account_id', '=', scene.accountId).where('type', '<>', 'Note').execute();
+      return rows.toSorted((a, b) => (a.type < b.type ? -1 : 1));
+    };
+    const deliveryVersions = Array.from({ length: 5 }, () => ({ type: 'Delivery', version: 1 }));
+    await pruneDeliveries(database, { retentionDays: 30 }, () => {});
+    expect(await versions()).toEqual([...deliveryVersions, { type: 'Webhook', version: 1 }]);
+    await advance(35 * DAY_MS);
+    await pruneDeliveries(database, { retentionDays: 30 }, () => {});
+    expect(await versions()).toEqual([{ type: 'Webhook', version: 1 }]);
   });
 });
 

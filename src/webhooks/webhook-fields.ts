@@ -12,7 +12,7 @@ import { WEBHOOK_STATUSES, type Webhook } from './webhook.ts';
 export function declareWebhook(builder: WebhookBuilder, delivery: ReturnType<typeof declareDelivery>) {
   const status = builder.enumType('WebhookStatus', {
     description:
-      'PAUSED: deliveries are born and wait. DISABLED: the receiver answered 410, or for five days nothing came but failures; none are born. `webhookResume` leads out of both. New values may be added: keep a default branch.',
+      'PAUSED, and DISABLED, since the receiver answered 410 or for five days nothing came but failures: deliveries are born and wait. `webhookResume` leads out of both. New values may be added: keep a default branch.',
     values: WEBHOOK_STATUSES,
   });
   const circuit = builder.enumType('WebhookCircuit', {

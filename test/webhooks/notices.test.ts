@@ -20,7 +20,17 @@ const NO_RETRY_SOON = { retry: { delays: [604_800] } };
 const ONE_ATTEMPT = { retry: { delays: [] } };
 const STATE = 'query ($id: ID!) { webhook(id: $id) { status disabledReason failures failingSince } }';
 const RESUME = 'mutation ($id: ID!) { webhookResume(id: $id) { __typename } }';
-const LIMITS = { limit: 100, reserved: 0, leaseMs: 30_000, webhookCap: 100, accountCap: 100, busy: new Map() };
+const LIMITS = {
+  limit: 100,
+  reserved: 0,
+  leaseMs: 30_000,
+  webhookCap: 100,
+  accountCap: 100,
+  busy: new Map(),
+  holder: 'one',
+  aheadLimit: 0,
+  ahead: new Map(),
+};
 
 describe('a notice', () => {
   const scene = useWebhookScene();

@@ -169,6 +169,19 @@ describe('a notice', () => {
     expect(await state(id)).toMatchObject({ failures: 6 });
   });
 
+  it('goes out while other receivers hang with all places that they may have', async () => {
+    const hanging = await Promise.all([1, 2, 3].map(() => hook(NO_RETRY_SOON)));
+    for (const { path } of hanging) scene.receiver.always(path, { kind: 'hang' });
+    await write(20);
+    start(scene.engine.createWorker({ maxInFlight: 8 }));
+    await eventually(() => hanging.flatMap(({ received }) => received()).length >= 6);
+    const failing = await hook({ ...NO_RETRY_SOON, maxInFlight: 1 });
+    const notices = await hook({ eventTypes: ['WEBHOOK_FAILING'] });
+    scene.receiver.always(failing.path, { status: 500 });
+    await write(5);
+    await eventually(async () => (await told()).length === 1 && notices.received().length === 1, { everyMs: 100 });
+  });
+
   it('of recovery comes with the first success, once, and only if there was one of failing', async () => {
     const { id, path } = await hook(NO_RETRY_SOON);
     scene.receiver.script(path, ...Array.from({ length: 4 }, () => ({ status: 500 })));

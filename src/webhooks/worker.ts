@@ -11,6 +11,7 @@ import type { ClaimResult } from './finish.ts';
 import { parkWebhooks } from './health.ts';
 import { createLanes, type Fared } from './lanes.ts';
 import { createLeases } from './leases.ts';
+import { wakeWaiting } from './order.ts';
 import { type Prepared, prepareDeliveries, type ReadyDelivery } from './prepare.ts';
 import { createRecorder } from './recorder.ts';
 import { backfillWebhooks } from './registration.ts';
@@ -69,6 +70,7 @@ export interface WebhookWorker {
 
 const BACKFILL_POSITIONS = 1_000;
 const REVIEW_EVERY_MS = 60_000;
+const SWEEP_EVERY_MS = 2_000;
 /**
  * From the end of an attempt to the claim for its place. Without it a webhook's backlog was claimed by ones and twos, each
  * with eleven statements.
@@ -116,6 +118,7 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
   let hasResealed = false;
   let isWaking = false;
   let backfillAtMs = 0;
+  let sweepAtMs = 0;
   /** None while it is stepped by hand. */
   let backfillEveryMs = 0;
 
@@ -127,6 +130,7 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
   async function work(): Promise<Worked> {
     throwFailure();
     await review();
+    await sweep();
     const looked = await backfill();
     giveBack(lanes.takeStale());
     const { busy, places } = countPlaces();
@@ -184,6 +188,16 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
     hasResealed = true;
     const repaired = await reviewParked(prepareDeps);
     if (resealed + repaired > 0) observe({ name: 'webhook.reviewed', resealed, repaired });
+  }
+
+  /** Not often: it looks at each subject that has something open. */
+  async function sweep(): Promise<void> {
+    const startedAtMs = performance.now();
+    if (startedAtMs < sweepAtMs) return;
+    const woken = await wakeWaiting(database);
+    const endedAtMs = performance.now();
+    sweepAtMs = endedAtMs + Math.max(SWEEP_EVERY_MS, 20 * (endedAtMs - startedAtMs));
+    if (woken > 0) observe({ name: 'delivery.woken', deliveries: woken });
   }
 
   /** Not awaited by the loop: a document that is slow to render holds up no other claims. */

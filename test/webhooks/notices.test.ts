@@ -283,40 +283,43 @@ describe('a notice', () => {
     expect(await state(seldom.id)).toMatchObject({ status: 'DISABLED', failures: 5 });
   });
 
-  it('of an exhausted delivery comes once for each time, with how it ended; none of a ping', async () => {
-    const { id, path } = await hook(ONE_ATTEMPT);
-    scene.receiver.always(path, { status: 404 });
-    await run('mutation ($id: ID!) { webhookPing(id: $id) { __typename } }', { id });
-    await write(3);
-    await workTogether();
-    const ended = (await deliveries()).filter(({ eventId }) => eventId !== null);
-    const notices = (await told()).filter(({ name }) => name === 'delivery.exhausted');
-    expect(notices.map(({ subjectId }) => subjectId).sort()).toEqual(ended.map((delivery) => delivery.id).sort());
-    const [first] = ended;
-    expect(notices.find(({ subjectId }) => subjectId === first?.id)).toMatchObject({
-      subjectType: 'Delivery',
-      causedBy: first?.eventId,
-      related: expect.arrayContaining([id, first?.eventId]),
-      payload: {
-        delivery: {
-          deliveryId: first?.id,
-          webhookId: id,
-          eventId: first?.eventId,
-          eventName: 'note.written',
-          attempts: 1,
+  it.each([{}, { ordering: 'PER_SUBJECT', onExhausted: 'BLOCK' }])(
+    'of an exhausted delivery comes once for each time, with how it ended; none of a ping: %j',
+    async (order) => {
+      const { id, path } = await hook({ ...ONE_ATTEMPT, ...order });
+      scene.receiver.always(path, { status: 404 });
+      await run('mutation ($id: ID!) { webhookPing(id: $id) { __typename } }', { id });
+      await write(3);
+      await workTogether();
+      const ended = (await deliveries()).filter(({ eventId }) => eventId !== null);
+      const notices = (await told()).filter(({ name }) => name === 'delivery.exhausted');
+      expect(notices.map(({ subjectId }) => subjectId).sort()).toEqual(ended.map((delivery) => delivery.id).sort());
+      const [first] = ended;
+      expect(notices.find(({ subjectId }) => subjectId === first?.id)).toMatchObject({
+        subjectType: 'Delivery',
+        causedBy: first?.eventId,
+        related: expect.arrayContaining([id, first?.eventId]),
+        payload: {
+          delivery: {
+            deliveryId: first?.id,
+            webhookId: id,
+            eventId: first?.eventId,
+            eventName: 'note.written',
+            attempts: 1,
+          },
+          lastStatusCode: 404,
+          lastErrorClass: 'HTTP_STATUS',
         },
-        lastStatusCode: 404,
-        lastErrorClass: 'HTTP_STATUS',
-      },
-    });
-    await run('mutation ($id: ID!) { deliveryRetry(id: $id) { __typename } }', { id: first?.id });
-    await workTogether();
-    const again = (await told()).filter(({ subjectId }) => subjectId === first?.id);
-    expect(again.map(({ subjectVersion, payload }) => [subjectVersion, payload.delivery])).toMatchObject([
-      [1, { attempts: 1 }],
-      [2, { attempts: 2 }],
-    ]);
-  });
+      });
+      await run('mutation ($id: ID!) { deliveryRetry(id: $id) { __typename } }', { id: first?.id });
+      await workTogether();
+      const again = (await told()).filter(({ subjectId }) => subjectId === first?.id);
+      expect(again.map(({ subjectVersion, payload }) => [subjectVersion, payload.delivery])).toMatchObject([
+        [1, { attempts: 1 }],
+        [2, { attempts: 2 }],
+      ]);
+    },
+  );
 
   it('of an exhausted delivery comes only from a result that counts, however often it is written', async () => {
     const { id } = await hook(ONE_ATTEMPT);

@@ -4,7 +4,6 @@ import { erase } from './graphql/builder.ts';
 import { type Registry, registryOf } from './graphql/registry.ts';
 import { finishSchema } from './graphql/schema.ts';
 import { type Catalog, createCatalog } from './outbox/catalog.ts';
-import type { EventDefinition } from './outbox/event.ts';
 
 export interface DomainOptions<Tables> {
   readonly builder: EngineBuilder<Tables>;
@@ -18,6 +17,7 @@ export interface DomainOptions<Tables> {
 
 /** A business, as the engine runs it: what `schema/index.ts` exports. */
 export interface Domain {
+  /** Its events, and those of the engine's rooms that have been added. */
   readonly catalog: Catalog;
   readonly registry: Registry;
   readonly sharedTables: ReadonlySet<string>;
@@ -46,12 +46,14 @@ export function defineDomain<Tables>(options: DomainOptions<Tables>): Domain {
   const registry = registryOf(builder);
   checkPrefixes(registry, options.idPrefixes);
   for (const scope of options.scopes ?? []) registry.scopes.add(scope);
-  // kept with their payload's types by declareEvents
-  const events: readonly EventDefinition[] = [...registry.events.values()];
+  // not what was given to builder.events: that was kept with its payload's types by declareEvents
+  let catalog = createCatalog([...registry.events.values()]);
   const added = new Set<(builder: EngineBuilder) => void>();
   let schema: GraphQLSchema | undefined;
   return {
-    catalog: createCatalog(events),
+    get catalog() {
+      return catalog;
+    },
     registry,
     sharedTables: new Set(options.sharedTables ?? []),
     extend(add) {
@@ -59,6 +61,7 @@ export function defineDomain<Tables>(options: DomainOptions<Tables>): Domain {
       if (schema !== undefined) throw new Error('the schema is built already');
       added.add(add);
       add(builder);
+      catalog = createCatalog([...registry.events.values()]);
     },
     toSchema() {
       schema ??= finishSchema(builder);

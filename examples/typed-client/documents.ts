@@ -26,6 +26,8 @@ export type EventType =
   | 'CUSTOMER_CREATED'
   /** A customer has another name, address of mail or country. */
   | 'CUSTOMER_UPDATED'
+  /** A delivery has used up its attempts: its event did not arrive. `deliveryRetry` begins anew. Not told of deliveries of events about webhooks and deliveries. */
+  | 'DELIVERY_EXHAUSTED'
   /** The order is off; its goods are back in stock. */
   | 'ORDER_CANCELLED'
   /** The goods have arrived. */
@@ -41,7 +43,13 @@ export type EventType =
   /** A product has another sku, title or price. */
   | 'PRODUCT_UPDATED'
   /** There is more or less of a product. */
-  | 'STOCK_CHANGED';
+  | 'STOCK_CHANGED'
+  /** A webhook is not sent to any more: its receiver answered 410, or for five days nothing came but failures. `webhookResume` leads out. */
+  | 'WEBHOOK_DISABLED'
+  /** Five attempts of a webhook have failed in a row. Told once for all failures until one succeeds. */
+  | 'WEBHOOK_FAILING'
+  /** The first attempt that succeeded after `webhook.failing` or `webhook.disabled`. */
+  | 'WEBHOOK_RECOVERED';
 
 /** Why a change was refused. New values may be added: keep a default branch. */
 export type RefusalCode =
@@ -129,6 +137,7 @@ export type PulledOrdersQueryVariables = Exact<{
 export type PulledOrdersQuery = { readonly events: { readonly nodes: ReadonlyArray<
       | { readonly __typename: 'CustomerCreated' }
       | { readonly __typename: 'CustomerUpdated' }
+      | { readonly __typename: 'DeliveryExhausted' }
       | { readonly __typename: 'OrderCancelled' }
       | { readonly __typename: 'OrderDelivered' }
       | { readonly __typename: 'OrderPaid' }
@@ -137,6 +146,9 @@ export type PulledOrdersQuery = { readonly events: { readonly nodes: ReadonlyArr
       | { readonly __typename: 'ProductCreated' }
       | { readonly __typename: 'ProductUpdated' }
       | { readonly __typename: 'StockChanged' }
+      | { readonly __typename: 'WebhookDisabled' }
+      | { readonly __typename: 'WebhookFailing' }
+      | { readonly __typename: 'WebhookRecovered' }
     >, readonly pageInfo: { readonly hasNextPage: boolean, readonly endCursor: string | null } } };
 
 export type WatchedOrdersSubscriptionVariables = Exact<{

@@ -123,6 +123,9 @@ export interface EngineTables {
     has_basic_auth: Generated<boolean>;
     sealed_headers: string | null;
     failures: Generated<number>;
+    /** Of the first of them. */
+    failing_since: Date | null;
+    alarm: 'ON' | 'OLD' | null;
     version: Generated<number>;
     created_by: string | null;
     created_at: Generated<Date>;

@@ -1,3 +1,4 @@
+import { StartupError } from '../errors.ts';
 import { upcast } from '../outbox/catalog.ts';
 import type { EventDefinition } from '../outbox/event.ts';
 import type { EventRecord } from '../outbox/read.ts';
@@ -5,17 +6,37 @@ import { EVENT, NODE } from './base-types.ts';
 import type { EngineBuilder } from './builder.ts';
 import { payloadFieldOptions } from './payload-types.ts';
 import { registryOf } from './registry.ts';
-import { declareEventFields } from './subscription.ts';
+import { declareEventField, declareEventsField } from './subscription.ts';
 
-/** Declares the type of each event, the enum `EventType`, and a subscription field for each. */
+/** Declares the domain's events: the type of each, a subscription field for each, and `events`. */
 export function declareEvents(builder: EngineBuilder, events: readonly EventDefinition[]): void {
   const registry = registryOf(builder);
   if (registry.events.size > 0) throw new Error('builder.events is called once, with all events');
+  declareEventsField(builder);
   for (const event of events) {
     if (registry.events.has(event.name)) throw new Error(`event "${event.name}" is declared twice`);
-    registry.events.set(event.name, event);
-    registry.scopes.add(event.scope);
+    declareEvent(builder, event);
   }
+}
+
+/**
+ * Declares events of the engine's own beside the domain's: they are asked for like any other.
+ * @throws StartupError if the domain has an event of such a name
+ */
+export function declareOwnEvents(builder: EngineBuilder, events: readonly EventDefinition[]): void {
+  for (const event of events) {
+    if (registryOf(builder).events.has(event.name)) {
+      throw new StartupError(
+        `the domain declares the event "${event.name}", which is the engine's own: give it another name`,
+      );
+    }
+    declareEvent(builder, event);
+  }
+}
+
+/** Declares the enum `EventType`, when all events are known. */
+export function closeEventTypes(builder: EngineBuilder): void {
+  const events = [...registryOf(builder).events.values()];
   builder.enumType('EventType', {
     description: 'What can happen. New values may be added: keep a default branch.',
     values: Object.fromEntries(
@@ -25,8 +46,14 @@ export function declareEvents(builder: EngineBuilder, events: readonly EventDefi
       ]),
     ),
   });
-  for (const event of events) declareEventType(builder, event);
-  declareEventFields(builder, events);
+}
+
+function declareEvent(builder: EngineBuilder, event: EventDefinition): void {
+  const registry = registryOf(builder);
+  registry.events.set(event.name, event);
+  registry.scopes.add(event.scope);
+  declareEventType(builder, event);
+  declareEventField(builder, event);
 }
 
 /** The type of a declared event. */

@@ -2,6 +2,7 @@ import type { GraphQLSchema } from 'graphql';
 import { lexicographicSortSchema } from 'graphql';
 import type { EngineBuilder } from './builder.ts';
 import { addEventFields } from './event-fields.ts';
+import { closeEventTypes } from './event-types.ts';
 import { addNodeFields } from './node-fields.ts';
 import { addOperatorFields } from './operator-fields.ts';
 import { registryOf } from './registry.ts';
@@ -14,6 +15,7 @@ export function finishSchema(builder: EngineBuilder): GraphQLSchema {
   addNodeFields(builder);
   addViewer(builder);
   addOperatorFields(builder);
+  closeEventTypes(builder);
   builder.enumType('RefusalCode', {
     description: 'Why a change was refused. New values may be added: keep a default branch.',
     values: [...registry.refusalCodes].sort(),

@@ -4,7 +4,7 @@ import type { EventDefinition } from '../outbox/event.ts';
 import type { EventFilter } from '../outbox/filter.ts';
 import { EVENT } from './base-types.ts';
 import type { EngineBuilder } from './builder.ts';
-import { declareEventFilter, toEventFilter } from './event-filter.ts';
+import { declareEventFilter, EVENT_FILTER, toEventFilter } from './event-filter.ts';
 import { registryOf } from './registry.ts';
 
 /** What a subscription field asks of the live room. */
@@ -41,8 +41,8 @@ export class StreamSource implements AsyncIterable<never> {
 
 const AFTER = 'A cursor: go on behind it, without gap or repeat. Left out: from the next event on.';
 
-/** Declares `events` and one field per event. They resolve one event; where events come from is not theirs to know. */
-export function declareEventFields(builder: EngineBuilder, events: readonly EventDefinition[]): void {
+/** Declares `Subscription.events`. Like each event's field it resolves one event; where events come from is not theirs to know. */
+export function declareEventsField(builder: EngineBuilder): void {
   // declared now: Query.events, which is built before, names it
   const filterInput = declareEventFilter(builder);
   builder.subscriptionField('events', (t) =>
@@ -55,23 +55,25 @@ export function declareEventFields(builder: EngineBuilder, events: readonly Even
       resolve: (event) => event,
     }),
   );
-  for (const event of events) {
-    builder.subscriptionField(event.fieldName, (t) =>
-      t.field({
-        type: registryOf(builder).eventRefs.get(event.name) as never,
-        description: event.description ?? `\`${event.name}\`, as it happens.`,
-        args: { filter: t.arg({ type: filterInput }), after: t.arg.string({ description: AFTER }) },
-        subscribe: (_root, { filter, after }, _context, info) =>
-          new StreamSource(
-            {
-              filter: { ...toEventFilter(filter, event), types: [event.name] },
-              after: after ?? undefined,
-              scopes: ['events:read', event.scope],
-            },
-            info,
-          ),
-        resolve: (record) => record,
-      }),
-    );
-  }
+}
+
+/** Declares the subscription field of one event. */
+export function declareEventField(builder: EngineBuilder, event: EventDefinition): void {
+  builder.subscriptionField(event.fieldName, (t) =>
+    t.field({
+      type: registryOf(builder).eventRefs.get(event.name) as never,
+      description: event.description ?? `\`${event.name}\`, as it happens.`,
+      args: { filter: t.arg({ type: EVENT_FILTER }), after: t.arg.string({ description: AFTER }) },
+      subscribe: (_root, { filter, after }, _context, info) =>
+        new StreamSource(
+          {
+            filter: { ...toEventFilter(filter, event), types: [event.name] },
+            after: after ?? undefined,
+            scopes: ['events:read', event.scope],
+          },
+          info,
+        ),
+      resolve: (record) => record,
+    }),
+  );
 }

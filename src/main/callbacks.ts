@@ -39,6 +39,7 @@ export function createCallbackService(options: RoleOptions, { guard, sealer }: C
     sender,
     sealer,
     observe,
+    onCaptured: engine.onCaptured,
     drainMs: config.drainSeconds * 1_000,
     pollMs: stores.engineDatabase.kind === 'pglite' ? 500 : 250,
   });

@@ -36,8 +36,10 @@ export type Service = (signal: AbortSignal) => Promise<void>;
 export interface Engine {
   readonly services: EngineServices;
   readonly schema: GraphQLSchema;
-  /** Gives the sequencers the hint that there are events to stamp. */
+  /** Gives the sequencer of this process the hint that there are events to stamp. */
   readonly captured: Wakeup;
+  /** Gives all sequencers this hint. */
+  readonly onCaptured: () => void;
 }
 
 export interface EngineOptions {
@@ -57,14 +59,15 @@ export async function createEngine({ stores, domain, config }: EngineOptions): P
   const accountTables = await readAccountTables(database, domain);
   await syncEventTypes(database, domain.catalog);
   await ensureKeys(stores, domain);
+  const onCaptured = () => {
+    captured.wake();
+    bus.publish(CAPTURED, '').catch(() => {}); // only a hint: the sequencers poll
+  };
   const transact = createTransact({
     database,
     accountTables,
     newId: (entity) => newId(prefixOf(domain, entity)),
-    onCaptured: () => {
-      captured.wake();
-      bus.publish(CAPTURED, '').catch(() => {}); // only a hint: the sequencers poll
-    },
+    onCaptured,
   });
   const services: EngineServices = {
     database,
@@ -78,7 +81,7 @@ export async function createEngine({ stores, domain, config }: EngineOptions): P
     keysChanged: () => void bus.publish(CONTROL, KEYS_CHANGED).catch(() => {}), // only a hint: the keys are polled
     rooms: new Map(),
   };
-  return { services, schema, captured };
+  return { services, schema, captured, onCaptured };
 }
 
 function prefixOf(domain: Domain, entity: string): string {

@@ -4,7 +4,7 @@ import type { Database } from '../database/connect.ts';
 import { StartupError } from '../errors.ts';
 import type { EventDefinition } from './event.ts';
 
-/** All events that the domain declares, by their names. */
+/** All events that this program declares, by their names. */
 export interface Catalog {
   readonly events: readonly EventDefinition[];
   byName(name: string): EventDefinition | undefined;

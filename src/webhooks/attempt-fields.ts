@@ -41,7 +41,8 @@ export function declareAttempt(builder: WebhookBuilder) {
       statusCode: t.exposeInt('status_code', { nullable: true, description: 'Null if there was no response.' }),
       errorClass: t.exposeString('error_class', {
         nullable: true,
-        description: 'At which stage it failed, such as `DNS`, `TIMEOUT` or `HTTP_STATUS`; `ADDRESS_REFUSED`: the URL may not be called; null after a 2xx.',
+        description:
+          'At which stage it failed, such as `DNS`, `TIMEOUT` or `HTTP_STATUS`; `ADDRESS_REFUSED`: the URL may not be called; null after a 2xx.',
       }),
       responseHeaders: t.field({ type: 'JSON', resolve: ({ response_headers }) => response_headers }),
       responseBody: t.exposeString('response_body', { description: 'Its first 4 KiB.' }),

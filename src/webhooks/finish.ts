@@ -60,7 +60,10 @@ const STORED = {
  * cancelled meanwhile, are left out of the answer and change nothing. The delivery, its attempt and its next time change
  * together.
  */
-export async function finishDeliveries({ db }: Database, results: readonly ClaimResult[]): Promise<Finished[]> {
+export async function finishDeliveries(
+  { db }: Pick<Database, 'db'>,
+  results: readonly ClaimResult[],
+): Promise<Finished[]> {
   const { rows } = await sql<{ id: string; next_at: Date | null }>`
     select id, next_at from fanfare.finish_deliveries(${JSON.stringify(results.map(toRow))}::jsonb)
   `.execute(db);

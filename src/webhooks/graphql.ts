@@ -1,9 +1,11 @@
 import type { EngineTables } from '../database/tables.ts';
-import type { EngineBuilder } from '../graphql/builder.ts';
+import { type EngineBuilder, erase } from '../graphql/builder.ts';
+import { declareOwnEvents } from '../graphql/event-types.ts';
 import { registryOf } from '../graphql/registry.ts';
 import { declareAttempt } from './attempt-fields.ts';
 import { addDeliveryChanges } from './delivery-changes.ts';
 import { addDeliveryQueries, declareDelivery } from './delivery-fields.ts';
+import { deliveryExhausted, WEBHOOK_EVENTS, webhookDisabled, webhookFailing, webhookRecovered } from './events.ts';
 import { declareHeaders } from './header-fields.ts';
 import { declareRetries } from './pace-fields.ts';
 import { addWebhookChanges } from './webhook-changes.ts';
@@ -31,6 +33,25 @@ export function addWebhookFields(builder: EngineBuilder): void {
   const webhook = declareWebhook(typed, { delivery, attempt });
   addWebhookChanges(typed, webhook);
   addDeliveryChanges(typed, delivery);
+  addNotices(typed, { webhook, delivery });
+}
+
+interface Subjects {
+  readonly webhook: ReturnType<typeof declareWebhook>;
+  readonly delivery: ReturnType<typeof declareDelivery>;
+}
+
+/** The engine's own events, each with an edge to what it is about. */
+function addNotices(builder: WebhookBuilder, { webhook, delivery }: Subjects): void {
+  declareOwnEvents(erase(builder), WEBHOOK_EVENTS);
+  for (const event of [webhookFailing, webhookDisabled, webhookRecovered]) {
+    builder.objectField(builder.event(event), 'currentWebhook', (t) =>
+      t.entity(webhook, { description: 'Current state: the webhook as it is when asked; null if it was deleted.' }),
+    );
+  }
+  builder.objectField(builder.event(deliveryExhausted), 'currentDelivery', (t) =>
+    t.entity(delivery, { description: 'Current state: the delivery as it is when asked; null past retention.' }),
+  );
 }
 
 const READ = 'webhooks:read';

@@ -15,7 +15,8 @@ const BATCH = 1_000;
 
 /**
  * Ends open deliveries that were born before retention, such as a paused webhook's, whose events are going; deletes bodies a day after
- * all that were sent them have succeeded; then drops old partitions of records, attempts and bodies. New partitions are made by `prune` of the outbox. Safe in several
+ * all that were sent them have succeeded; then drops old partitions of records, attempts and bodies, and forgets which of their deliveries had
+ * events. New partitions are made by `prune` of the outbox. Safe in several
  * processes at once; what is locked is left for the next call.
  */
 export async function pruneDeliveries(
@@ -30,7 +31,8 @@ export async function pruneDeliveries(
     ...(await dropOld(database, 'attempt', retentionDays)),
     ...(await dropOld(database, 'body', retentionDays + BODY_EXTRA_DAYS)),
   ];
-  observe({ name: 'prune.deliveries_done', dropped, expired, bodies });
+  const forgotten = await forgetSubjects(database, retentionDays + BODY_EXTRA_DAYS);
+  observe({ name: 'prune.deliveries_done', dropped, expired, bodies, forgotten });
 }
 
 /** In batches, so that no statement holds the log's readers for long. */
@@ -43,6 +45,32 @@ async function expireOpen(database: Database, retentionDays: number): Promise<nu
         order by d.account_id, d.id limit ${BATCH}::int for update skip locked
       )
       delete from fanfare.delivery d using old where d.account_id = old.account_id and d.id = old.id returning d.id
+    `.execute(database.db);
+    total += rows.length;
+    if (rows.length < BATCH) return total;
+  }
+}
+
+/**
+ * The versions of deliveries that were exhausted: what was born before has no further events. An id begins with the moment of
+ * its birth, so that each account's old ones are a range of the key.
+ */
+async function forgetSubjects(database: Database, days: number): Promise<number> {
+  const { rows: times } = await sql<{ first_kept: string }>`
+    select left(fanfare.new_id('dlv', fanfare.now() - ${days}::int * interval '1 day'), ${'dlv_'.length + 12}::int) as first_kept
+  `.execute(database.db);
+  for (let total = 0; ; ) {
+    const { rows } = await sql<{ id: string }>`
+      with old as (
+        select s.account_id, s.id from fanfare.account a
+        cross join lateral (
+          select s.account_id, s.id from fanfare.subject s
+          where s.account_id = a.id and s.type = 'Delivery' and s.id >= 'dlv_' and s.id < ${times[0]?.first_kept ?? ''}
+          limit ${BATCH}::int
+        ) s limit ${BATCH}::int
+      )
+      delete from fanfare.subject s using old
+      where s.account_id = old.account_id and s.type = 'Delivery' and s.id = old.id returning s.id
     `.execute(database.db);
     total += rows.length;
     if (rows.length < BATCH) return total;

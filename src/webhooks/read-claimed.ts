@@ -45,7 +45,7 @@ export async function readClaimed(db: Kysely<EngineTables>, claims: readonly Cla
   return { webhooks, events };
 }
 
-type DateColumn = 'held_until' | 'rate_next_at' | 'created_at' | 'updated_at';
+type DateColumn = 'held_until' | 'failing_since' | 'rate_next_at' | 'created_at' | 'updated_at';
 type WebhookJson = Omit<Webhook, DateColumn> & Readonly<Record<DateColumn, string | null>>;
 
 function revive(row: WebhookJson): Webhook {
@@ -53,6 +53,7 @@ function revive(row: WebhookJson): Webhook {
   return {
     ...row,
     held_until: row.held_until === null ? null : at(row.held_until),
+    failing_since: row.failing_since === null ? null : at(row.failing_since),
     rate_next_at: at(row.rate_next_at), // its '-infinity' is no date, and nobody's business here
     created_at: at(row.created_at),
     updated_at: at(row.updated_at),

@@ -3,14 +3,17 @@ import { type Backoff, backoffMs } from '../runtime/backoff.ts';
 import type { Clock } from '../runtime/clock.ts';
 import type { Observe } from '../runtime/observe.ts';
 import type { Delivered } from './deliver.ts';
-import { type Finished, finishDeliveries } from './finish.ts';
+import type { Finished } from './finish.ts';
 import { createHealth } from './health.ts';
+import { finishAndTell } from './notices.ts';
 
 export interface RecorderDeps {
   readonly database: Database;
   readonly clock: Clock;
   readonly observe: Observe;
   readonly random: () => number;
+  /** Called after each commit that captured an event: a hint to the sequencer. Must not throw. @default does nothing */
+  readonly onCaptured?: () => void;
 }
 
 /** Writes what came of attempts: while one batch is being written the next gathers. */
@@ -32,7 +35,7 @@ interface Waiting {
 }
 
 export function createRecorder(deps: RecorderDeps): Recorder {
-  const { database, clock, observe, random } = deps;
+  const { database, clock, observe, random, onCaptured = () => {} } = deps;
   const health = createHealth(database);
   const waiting: Waiting[] = [];
   let isWriting = false;
@@ -50,10 +53,11 @@ export function createRecorder(deps: RecorderDeps): Recorder {
   async function write(batch: readonly Delivered[]): Promise<void> {
     for (let failures = 0; failures < MAX_FAILURES; failures++) {
       try {
-        const finished = await finishDeliveries(
+        const { finished, told } = await finishAndTell(
           database,
           batch.map(({ result }) => result),
         );
+        if (told > 0) onCaptured();
         report(batch, finished);
         await noteHealthOf(batch, finished);
         return;
@@ -68,8 +72,12 @@ export function createRecorder(deps: RecorderDeps): Recorder {
   async function noteHealthOf(batch: readonly Delivered[], finished: readonly Finished[]): Promise<void> {
     const counted = new Set(finished.map(({ id }) => id));
     try {
-      const { disabled, held } = await health.note(batch.filter(({ result }) => counted.has(result.claim.id)));
+      const news = await health.note(batch.filter(({ result }) => counted.has(result.claim.id)));
+      const { failing, disabled, recovered, held } = news;
+      if (failing.length + disabled.length + recovered.length > 0) onCaptured();
+      for (const id of failing) observe({ name: 'webhook.failing', level: 'warn', webhook_id: id });
       for (const id of disabled) observe({ name: 'webhook.disabled', webhook_id: id });
+      for (const id of recovered) observe({ name: 'webhook.recovered', webhook_id: id });
       for (const [id, until] of held) observe({ name: 'webhook.held', webhook_id: id, until: until.toISOString() });
     } catch (error) {
       observe({ name: 'webhook.health_failed', level: 'warn', deliveries: batch.length, error });

@@ -19,8 +19,6 @@ import type { Webhook } from './webhook.ts';
 
 /** Webhooks of one account. */
 export const MAX_WEBHOOKS = 1_000;
-/** Of a webhook that nothing is known against. */
-const FRESH = { failures: 0, holds: 0, held_until: null };
 /** Positions that the creating transaction looks back over; workers do the rest. */
 const FIRST_BACKFILL = 1_000;
 
@@ -129,7 +127,7 @@ export async function updateWebhook(
   const movesTo = url === before.url ? undefined : url;
   const headers = reviseHeaders(sealer, { id, before, changes, movesTo });
   const after = await writeWebhook(tx, id, {
-    ...(url === undefined ? {} : { url, ...FRESH }),
+    ...(url === undefined ? {} : { url, ...afresh(before) }),
     ...pace,
     ...(headers === undefined ? {} : { ...headers, parked_reason: null }),
     ...(selection === undefined ? {} : { ...selectionColumns(selection), parked_reason: null }),
@@ -163,7 +161,7 @@ export async function pauseWebhook(tx: Tx, id: string): Promise<Webhook> {
 export async function resumeWebhook(tx: Tx, id: string): Promise<Webhook> {
   const webhook = await lockWebhook(tx, id);
   if (webhook.status === 'ACTIVE' && webhook.failures === 0 && webhook.holds === 0) return webhook;
-  return writeWebhook(tx, id, { status: 'ACTIVE', disabled_reason: null, ...FRESH });
+  return writeWebhook(tx, id, { status: 'ACTIVE', disabled_reason: null, ...afresh(webhook) });
 }
 
 /** The account's webhook, locked until the end of the transaction. @throws EngineError NOT_FOUND */
@@ -216,6 +214,11 @@ function selectionColumns({ eventTypes, document, variables, filter, scopes }: C
     scopes: [...scopes],
     ...filterColumns(filter), // of its own document; its grants' filters come on top
   };
+}
+
+/** As if nothing were known against it; but what was told of it is still to be taken back, by its first success. */
+function afresh({ alarm }: Webhook): Pick<Webhook, 'failures' | 'holds' | 'held_until' | 'failing_since' | 'alarm'> {
+  return { failures: 0, holds: 0, held_until: null, failing_since: null, alarm: alarm === null ? null : 'OLD' };
 }
 
 function requireVersion({ id, version }: Webhook, expected: number | null | undefined): void {

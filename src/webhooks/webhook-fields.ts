@@ -24,7 +24,7 @@ export function declareWebhook(
   declareOrder(builder);
   const status = builder.enumType('WebhookStatus', {
     description:
-      'PAUSED: deliveries are born and wait. DISABLED: the receiver answered 410, they are parked. `webhookResume` leads out of both. New values may be added: keep a default branch.',
+      'PAUSED: deliveries are born and wait. DISABLED: the receiver answered 410, or for five days nothing came but failures; they are parked. `webhookResume` leads out of both. New values may be added: keep a default branch.',
     values: WEBHOOK_STATUSES,
   });
   const circuit = builder.enumType('WebhookCircuit', {
@@ -100,6 +100,13 @@ export function declareWebhook(
       hasBasicAuth: t.exposeBoolean('has_basic_auth', { description: 'Whether it sends `authorization: Basic …`.' }),
       scopes: t.stringList({ description: 'What it was granted.', resolve: ({ scopes }) => scopes }),
       failures: t.exposeInt('failures', { description: 'Failed attempts since the last that succeeded.' }),
+      failingSince: t.field({
+        type: 'DateTime',
+        nullable: true,
+        description:
+          'When the first of them failed; null if there is none. After five days of nothing but failures the webhook is disabled.',
+        resolve: ({ failing_since }) => failing_since,
+      }),
       createdBy: t.exposeString('created_by', { nullable: true }),
       createdAt: t.field({ type: 'DateTime', resolve: ({ created_at }) => created_at }),
       updatedAt: t.field({ type: 'DateTime', resolve: ({ updated_at }) => updated_at }),

@@ -6,7 +6,7 @@ import { isWithin } from '../outbox/filter.ts';
 
 /**
  * A webhook's row. *ACTIVE*: its deliveries are sent. *PAUSED*: they wait. *DISABLED*, after its receiver
- * answered 410: they are parked. They are born in each state, and `webhookResume` leads out of both. Beside the status, an active
+ * answered 410 or nothing came but failures for days: they are parked. They are born in each state, and `webhookResume` leads out of both. Beside the status, an active
  * webhook with a `parked_reason` can't be sent to until it is repaired: its open deliveries are parked, new ones are born.
  */
 export type Webhook = Selectable<EngineTables['fanfare.webhook']>;

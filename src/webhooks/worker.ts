@@ -50,6 +50,8 @@ export interface WebhookWorkerDeps {
   readonly drainMs?: number;
   /** @default Math.random */
   readonly random?: () => number;
+  /** Told of events that it captured, so that they need not wait for a poll of the sequencer. Must not throw. @default does nothing */
+  readonly onCaptured?: () => void;
 }
 
 /** Sends due deliveries. Any number of workers, in any number of processes, share the work. */
@@ -99,7 +101,7 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
   const headers = createHeaderBook(sealer);
   const views = createViews({ engine, documents });
   const prepareDeps: PrepareDeps = { engine, documents, views, sealer, headers, observe, turns: new Map() };
-  const recorder = createRecorder({ database, clock, observe, random });
+  const recorder = createRecorder({ database, clock, observe, random, onCaptured: () => options.onCaptured?.() });
   const sign = createSigner();
   const wakeup = createWakeup();
   const giveUp = new AbortController();

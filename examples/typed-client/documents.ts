@@ -53,13 +53,25 @@ export type RefusalCode =
   | 'SKU_TAKEN'
   | 'VERSION_CONFLICT';
 
+/** Credentials for the receiver; stored encrypted and never shown again. */
+export type WebhookBasicAuthInput = {
+  /** At most 255 characters. */
+  readonly password?: string | null | undefined;
+  /** At most 255 characters, without a colon. */
+  readonly username?: string | null | undefined;
+};
+
 export type WebhookCreateInput = {
+  /** Sent as `authorization: Basic …`. `{}`: none. With another `url` give it anew. */
+  readonly basicAuth?: WebhookBasicAuthInput | null | undefined;
   /** At most 500 characters. */
   readonly description?: string | null | undefined;
   /** Either these, each by its default document … */
   readonly eventTypes?: ReadonlyArray<EventType> | null | undefined;
   /** With `eventTypes`: which of their events; `triggers` in it sends an update only if one of these fields changed. A document has its own, as an argument of its root field. */
   readonly filter?: EventFilter | null | undefined;
+  /** Sent along with each request: an object of values by name, such as `{"x-api-key": "…"}`. At most 20, each a text of 1 to 1000 printable ASCII characters. Values are stored encrypted and never shown again. */
+  readonly headers?: unknown;
   /** Requests under way at once, in all processes: 1 to 100; 0: the server's own number, 8. Fewer while they fail. */
   readonly maxInFlight?: number | null | undefined;
   /** An object of at most 4 KiB, kept for the caller. */

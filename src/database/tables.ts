@@ -119,6 +119,9 @@ export interface EngineTables {
     rate_next_at: Generated<Date>;
     ordering: Generated<'UNORDERED' | 'PER_SUBJECT'>;
     on_exhausted: Generated<'SKIP' | 'BLOCK'>;
+    header_names: Generated<string[]>;
+    has_basic_auth: Generated<boolean>;
+    sealed_headers: string | null;
     failures: Generated<number>;
     version: Generated<number>;
     created_by: string | null;

@@ -18,14 +18,14 @@ interface Callbacks {
 }
 
 /** Lets the fields of webhooks work in this process; in each role, since every role has the schema. */
-export function provideCallbacks({ stores, engine, config }: RoleOptions): Callbacks {
+export function provideCallbacks({ stores, engine, config, observe }: RoleOptions): Callbacks {
   const guard = createCallbackGuard({
     policy: createAddressPolicy({ allowCidrs: config.webhooks.allowCidrs }),
     resolver: createResolver({ servers: config.webhooks.dnsServers }),
     now: systemClock.now,
   });
   const sealer = createSealer({ key: stores.secretsKey, previousKey: config.secretsKeyPrevious });
-  provideFieldServices(engine.services, { guard, sealer, schema: engine.schema });
+  provideFieldServices(engine.services, { guard, sealer, schema: engine.schema, observe });
   return { guard, sealer };
 }
 

@@ -41,9 +41,8 @@ export function declareAttempt(builder: WebhookBuilder) {
       statusCode: t.exposeInt('status_code', { nullable: true, description: 'Null if there was no response.' }),
       errorClass: t.exposeString('error_class', {
         nullable: true,
-        description: 'At which stage it failed, such as `DNS`, `TIMEOUT` or `HTTP_STATUS`; null after a 2xx.',
+        description: 'At which stage it failed, such as `DNS`, `TIMEOUT` or `HTTP_STATUS`; `ADDRESS_REFUSED`: the URL may not be called; null after a 2xx.',
       }),
-      reason: t.exposeString('reason', { nullable: true, description: 'Why the address was refused.' }),
       responseHeaders: t.field({ type: 'JSON', resolve: ({ response_headers }) => response_headers }),
       responseBody: t.exposeString('response_body', { description: 'Its first 4 KiB.' }),
       isTruncated: t.exposeBoolean('is_truncated', { description: 'Whether the response went on behind that.' }),

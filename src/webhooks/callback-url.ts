@@ -2,20 +2,17 @@ import { isIP } from 'node:net';
 import { domainToUnicode } from 'node:url';
 import type { AddressPolicy } from './addresses.ts';
 
-/** Why a callback URL is refused. The codes are stable: clients and tests match on them. */
-export const CALLBACK_REFUSAL_REASONS = [
-  'SYNTAX',
-  'SCHEME',
-  'USERINFO',
-  'PORT',
-  'HOST_NOT_PUBLIC_NAME',
-  'IP_NOT_GLOBAL',
-  'DNS_NOT_GLOBAL',
-  'DNS_EMPTY',
-  'DNS_FAILED',
-] as const;
-
-export type CallbackRefusalReason = (typeof CALLBACK_REFUSAL_REASONS)[number];
+/** Why a callback URL is refused. The codes are stable, in logs: clients are told none. */
+export type CallbackRefusalReason =
+  | 'SYNTAX'
+  | 'SCHEME'
+  | 'USERINFO'
+  | 'PORT'
+  | 'HOST_NOT_PUBLIC_NAME'
+  | 'IP_NOT_GLOBAL'
+  | 'DNS_NOT_GLOBAL'
+  | 'DNS_EMPTY'
+  | 'DNS_FAILED';
 
 /** The one text for every refusal: which address was found, and what listens there, is nobody's business. */
 export const CALLBACK_REFUSED_MESSAGE =

@@ -3,6 +3,7 @@ import type { AttemptOutcome, Sender } from './attempt.ts';
 import type { Claim } from './claim.ts';
 import { NO_STEPS } from './connection-timings.ts';
 import type { AttemptRecord, ClaimResult } from './finish.ts';
+import type { HeaderBook } from './header-book.ts';
 import { scheduleOf } from './pace.ts';
 import type { ReadyDelivery } from './prepare.ts';
 import { nextAttemptDelayMs, type Schedule } from './schedule.ts';
@@ -12,6 +13,7 @@ import type { Webhook } from './webhook.ts';
 export interface DeliverDeps {
   readonly engine: EngineServices;
   readonly sender: Pick<Sender, 'send'>;
+  readonly headers: HeaderBook;
   /** A number in [0, 1): the retry's jitter. */
   readonly random: () => number;
   readonly sign: (request: SignatureRequest) => string;
@@ -53,7 +55,8 @@ export async function deliver(deps: DeliverDeps, ready: ReadyDelivery, signal: A
   async function send(): Promise<AttemptOutcome> {
     // once, for the signature, the hash and the socket
     const body = Buffer.from(ready.body);
-    const headers = toHeaders(deps, ready, { body, timestampSeconds: Math.floor(startedAt.getTime() / 1_000) });
+    const own = toHeaders(deps, ready, { body, timestampSeconds: Math.floor(startedAt.getTime() / 1_000) });
+    const headers = { ...deps.headers.of(webhook), ...own };
     return deps.sender.send({ url: webhook.url, headers, body, signal });
   }
 }
@@ -133,7 +136,7 @@ function toRecord(claim: Claim, outcome: AttemptOutcome, startedAt: Date): Attem
     durationMs: outcome.durationMs,
     statusCode: outcome.statusCode ?? null,
     errorClass: outcome.kind === 'succeeded' ? null : outcome.errorClass,
-    reason: outcome.kind === 'refused' ? outcome.reason : null,
+    reason: ('reason' in outcome && outcome.reason) || null,
     responseHeaders: outcome.responseHeaders,
     responseBody: outcome.responseBody,
     isTruncated: outcome.isTruncated,

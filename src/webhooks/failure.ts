@@ -29,7 +29,12 @@ export type FailureClass =
 /** How an attempt ended. `refused`: our own guard forbade it, and no byte was sent. */
 export type AttemptResult =
   | { readonly kind: 'succeeded' }
-  | { readonly kind: 'failed'; readonly errorClass: FailureClass }
+  | {
+      readonly kind: 'failed';
+      readonly errorClass: FailureClass;
+      /** With `DNS`, for the log. */
+      readonly reason?: CallbackRefusalReason;
+    }
   | { readonly kind: 'refused'; readonly errorClass: 'ADDRESS_REFUSED'; readonly reason: CallbackRefusalReason };
 
 /** The exchange took longer than its deadline; the abort reason of an attempt. */
@@ -71,7 +76,8 @@ export function classifyForbidden(forbidden: {
   readonly reason: CallbackRefusalReason;
   readonly transient: boolean;
 }): AttemptResult {
-  if (forbidden.transient || forbidden.reason === 'DNS_EMPTY') return { kind: 'failed', errorClass: 'DNS' };
+  if (forbidden.transient || forbidden.reason === 'DNS_EMPTY')
+    return { kind: 'failed', errorClass: 'DNS', reason: forbidden.reason };
   return { kind: 'refused', errorClass: 'ADDRESS_REFUSED', reason: forbidden.reason };
 }
 

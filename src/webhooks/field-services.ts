@@ -1,5 +1,6 @@
 import type { GraphQLSchema } from 'graphql';
 import type { EngineServices } from '../graphql/context.ts';
+import { type Observe, observeNothing } from '../runtime/observe.ts';
 import type { CallbackGuard } from './guard.ts';
 import type { Sealer } from './seal.ts';
 import { createDocumentReader, type DocumentReader } from './selection.ts';
@@ -9,6 +10,13 @@ export interface FieldServices {
   readonly guard: CallbackGuard;
   readonly sealer: Sealer;
   readonly documents: DocumentReader;
+  readonly observe: Observe;
+}
+
+interface GivenServices extends Pick<FieldServices, 'guard' | 'sealer'> {
+  readonly schema: GraphQLSchema;
+  /** @default nobody listens */
+  readonly observe?: Observe;
 }
 
 const ROOM = Symbol('webhooks');
@@ -16,9 +24,10 @@ const ROOM = Symbol('webhooks');
 /** Gives an engine what the fields need: the schema is a domain's, its services are a process's. Before the first request. */
 export function provideFieldServices(
   engine: EngineServices,
-  { guard, sealer, schema }: { readonly guard: CallbackGuard; readonly sealer: Sealer; readonly schema: GraphQLSchema },
+  { schema, observe = observeNothing, ...given }: GivenServices,
 ): void {
-  const services: FieldServices = { guard, sealer, documents: createDocumentReader({ engine, schema: () => schema }) };
+  const documents = createDocumentReader({ engine, schema: () => schema });
+  const services: FieldServices = { ...given, documents, observe };
   engine.rooms.set(ROOM, services);
 }
 

@@ -4,6 +4,7 @@ import { registryOf } from '../graphql/registry.ts';
 import { declareAttempt } from './attempt-fields.ts';
 import { addDeliveryChanges } from './delivery-changes.ts';
 import { addDeliveryQueries, declareDelivery } from './delivery-fields.ts';
+import { declareHeaders } from './header-fields.ts';
 import { declareRetries } from './pace-fields.ts';
 import { addWebhookChanges } from './webhook-changes.ts';
 import { declareWebhook } from './webhook-fields.ts';
@@ -26,6 +27,7 @@ export function addWebhookFields(builder: EngineBuilder): void {
   const delivery = declareDelivery(typed, attempt);
   addDeliveryQueries(typed, delivery);
   declareRetries(typed);
+  declareHeaders(typed);
   const webhook = declareWebhook(typed, { delivery, attempt });
   addWebhookChanges(typed, webhook);
   addDeliveryChanges(typed, delivery);

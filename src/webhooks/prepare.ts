@@ -41,6 +41,10 @@ export async function prepareDeliveries(deps: PrepareDeps, claims: readonly Clai
   const progress: Progress = { ended: [], parked: new Map() };
   const { webhooks, events } = await readClaimed(deps.engine.database.db, claims);
   const secrets = openSecrets(deps, webhooks, progress);
+  for (const [id, { webhook }] of webhooks) {
+    const fault = deps.headers.faultOf(webhook);
+    if (fault !== undefined) progress.parked.set(id, fault);
+  }
   const drafts = claims.flatMap((claim) => {
     const webhook = webhooks.get(claim.webhookId)?.webhook;
     // deleted since the claim: its deliveries are cancelled already

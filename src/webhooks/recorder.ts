@@ -97,6 +97,7 @@ export function createRecorder(deps: RecorderDeps): Recorder {
           duration_ms: attempt.durationMs,
         }),
         ...(attempt?.errorClass && { error_class: attempt.errorClass }),
+        ...(attempt?.reason && { reason: attempt.reason }),
         ...(counted?.nextAt && { next_at: counted.nextAt.toISOString() }),
         ...('error' in result && { reason: result.error }),
       });

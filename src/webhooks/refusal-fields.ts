@@ -1,13 +1,8 @@
-import { CALLBACK_REFUSAL_REASONS } from './callback-url.ts';
 import type { WebhookBuilder } from './graphql.ts';
 import { CallbackRefused, type DocumentFault, DocumentInvalid } from './refusals.ts';
 
 /** Declares `CallbackRefused` and `DocumentInvalid`; before the changes that list them. */
 export function declareRefusals(builder: WebhookBuilder): void {
-  const reason = builder.enumType('CallbackRefusalReason', {
-    description: 'New values may be added: keep a default branch.',
-    values: CALLBACK_REFUSAL_REASONS,
-  });
   const fault = builder.objectRef<DocumentFault>('DocumentFault');
   fault.implement({
     description: 'One fault of a document.',
@@ -18,8 +13,7 @@ export function declareRefusals(builder: WebhookBuilder): void {
     }),
   });
   builder.refusal(CallbackRefused, {
-    description: 'The callback URL may not be called.',
-    fields: (t) => ({ reason: t.expose('reason', { type: reason }) }),
+    description: 'The callback URL may not be called. Which rule it breaks is in the log of the server.',
   });
   builder.refusal(DocumentInvalid, {
     description: 'The document is not one subscription that the schema can run.',

@@ -1,15 +1,13 @@
 import type { GraphQLError } from 'graphql';
 import { Refusal } from '../errors.ts';
-import { CALLBACK_REFUSED_MESSAGE, type CallbackRefusalReason } from './callback-url.ts';
+import { CALLBACK_REFUSED_MESSAGE } from './callback-url.ts';
 
-/** The callback URL may not be called. */
+/** The callback URL may not be called. It tells no reason: by reasons a client could find out what lies inside. */
 export class CallbackRefused extends Refusal {
   static override readonly code = 'CALLBACK_REFUSED';
-  readonly reason: CallbackRefusalReason;
 
-  constructor(reason: CallbackRefusalReason) {
+  constructor() {
     super(CALLBACK_REFUSED_MESSAGE);
-    this.reason = reason;
   }
 }
 

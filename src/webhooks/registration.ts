@@ -7,10 +7,12 @@ import { readHead } from '../outbox/read.ts';
 import type { Tx } from '../outbox/transact.ts';
 import { VersionConflict } from '../outbox/version-conflict.ts';
 import { newId } from '../runtime/id.ts';
+import type { HeaderChanges } from './custom-headers.ts';
 import type { CheckedSelection } from './grants.ts';
 import { reorderDeliveries } from './order.ts';
 import type { PaceColumns } from './pace.ts';
 import type { Sealer } from './seal.ts';
+import { reviseHeaders } from './sealed-headers.ts';
 import { addSecret } from './secrets.ts';
 import { isStorable } from './storable.ts';
 import type { Webhook } from './webhook.ts';
@@ -32,6 +34,8 @@ export interface NewWebhook {
   readonly metadata: Readonly<Record<string, unknown>>;
   /** Checked by `checkPace`. */
   readonly pace: PaceColumns;
+  /** Checked by `checkHeaders`. */
+  readonly headers: HeaderChanges;
   readonly creator: Principal;
 }
 
@@ -39,24 +43,28 @@ export interface NewWebhook {
  * Makes a webhook that gets each event behind `startAfter` exactly once: those that have a position now by the
  * backfill, all others by the stamp. The account's head stays locked until the commit, so that no event is in between.
  * @returns its row and its secret
+ * @throws EngineError BAD_INPUT for headers that don't go together
  */
 export async function createWebhook(
   tx: Tx,
   sealer: Sealer,
   input: NewWebhook,
 ): Promise<{ webhook: Webhook; secret: string }> {
+  const id = newId('wh');
+  const headers = reviseHeaders(sealer, { id, changes: input.headers });
   const head = await lockHead(tx);
   await requireRoom(tx);
   const webhook = await tx.db
     .insertInto('fanfare.webhook')
     .values({
-      id: newId('wh'),
+      id,
       account_id: tx.accountId,
       url: input.url,
       description: input.description,
       metadata: JSON.stringify(input.metadata),
       ...selectionColumns(input.selection),
       ...input.pace,
+      ...headers,
       narrowing: JSON.stringify(input.creator.narrowing),
       live_after: head,
       backfilled_to: Math.min(input.startAfter ?? head, head),
@@ -94,26 +102,36 @@ export interface WebhookChanges {
   readonly description?: string | undefined;
   readonly metadata?: Readonly<Record<string, unknown>> | undefined;
   readonly pace?: PaceColumns | undefined;
+  readonly headers: HeaderChanges;
+}
+
+export interface WebhookUpdate {
+  readonly target: WebhookTarget;
+  /** Is given the webhook as it is, locked. */
+  readonly decide: (before: Webhook) => WebhookChanges;
 }
 
 /**
  * Changes a webhook. Open deliveries of events that it no longer wants are cancelled; those that were never attempted
  * are rendered anew, with what it asks for now; what was attempted keeps its bytes. A new selection repairs a parked one.
- * @param decide is given the webhook as it is, locked
- * @throws VersionConflict; EngineError NOT_FOUND; what `decide` throws
+ * Headers may not stay with another URL; those that are given repair a webhook whose headers could not be opened.
+ * @throws VersionConflict; EngineError NOT_FOUND; what `decide` and `reviseHeaders` throw
  */
 export async function updateWebhook(
   tx: Tx,
-  { id, expectedVersion }: WebhookTarget,
-  decide: (before: Webhook) => WebhookChanges,
+  sealer: Sealer,
+  { target: { id, expectedVersion }, decide }: WebhookUpdate,
 ): Promise<Webhook> {
   await lockHead(tx);
   const before = await lockWebhook(tx, id);
   requireVersion(before, expectedVersion);
-  const { url, selection, description, metadata, pace } = decide(before);
+  const { url, selection, description, metadata, pace, headers: changes } = decide(before);
+  const movesTo = url === before.url ? undefined : url;
+  const headers = reviseHeaders(sealer, { id, before, changes, movesTo });
   const after = await writeWebhook(tx, id, {
     ...(url === undefined ? {} : { url, ...FRESH }),
     ...pace,
+    ...(headers === undefined ? {} : { ...headers, parked_reason: null }),
     ...(selection === undefined ? {} : { ...selectionColumns(selection), parked_reason: null }),
     ...(description === undefined ? {} : { description }),
     ...(metadata === undefined ? {} : { metadata: JSON.stringify(metadata) }),

@@ -26,8 +26,8 @@ export async function reviewParked(deps: PrepareDeps): Promise<number> {
   return repaired;
 }
 
-async function isSound({ engine, documents, sealer }: PrepareDeps, webhook: Webhook): Promise<boolean> {
-  if ('fault' in readDocuments(documents, webhook)) return false;
+async function isSound({ engine, documents, sealer, headers }: PrepareDeps, webhook: Webhook): Promise<boolean> {
+  if ('fault' in readDocuments(documents, webhook) || headers.faultOf(webhook) !== undefined) return false;
   const secrets = await readSealedSecrets(engine.database.db, [webhook.id]);
   try {
     for (const { sealed } of secrets) sealer.open(sealed, webhook.id);

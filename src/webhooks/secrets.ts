@@ -4,6 +4,7 @@ import type { EngineTables } from '../database/tables.ts';
 import { EngineError } from '../errors.ts';
 import type { Tx } from '../outbox/transact.ts';
 import { SealError, type Sealer } from './seal.ts';
+import { headerPlace } from './sealed-headers.ts';
 import { newSecret } from './sign.ts';
 
 /** How long a secret signs along after it was rotated out, in seconds: a day. */
@@ -88,13 +89,13 @@ export function readSealedSecrets(db: Kysely<EngineTables>, webhookIds: readonly
 }
 
 /**
- * Seals anew what is sealed with the previous key, so that it may be taken out of the settings. Safe beside rotations
+ * Seals anew what is sealed with the previous key, headers of webhooks too, so that it may be taken out of the settings. Safe beside rotations
  * and in several processes at once; what neither key opens is left as it is.
  * @returns how many there were
  */
 export async function resealSecrets({ db }: Database, sealer: Sealer): Promise<number> {
   const rows = await db.selectFrom('fanfare.webhook_secret').select(['id', 'webhook_id', 'sealed']).execute();
-  let resealed = 0;
+  let resealed = await resealHeaders(db, sealer);
   for (const { id, webhook_id, sealed } of rows) {
     const fresh = sealAnew(sealer, sealed, webhook_id);
     if (fresh === undefined) continue;
@@ -109,9 +110,30 @@ export async function resealSecrets({ db }: Database, sealer: Sealer): Promise<n
   return resealed;
 }
 
-function sealAnew(sealer: Sealer, sealed: string, webhookId: string): string | undefined {
+async function resealHeaders(db: Kysely<EngineTables>, sealer: Sealer): Promise<number> {
+  const rows = await db
+    .selectFrom('fanfare.webhook')
+    .select(['id', 'sealed_headers as sealed'])
+    .where('sealed_headers', 'is not', null)
+    .execute();
+  let resealed = 0;
+  for (const { id, sealed } of rows) {
+    const fresh = sealed === null ? undefined : sealAnew(sealer, sealed, headerPlace(id));
+    if (fresh === undefined) continue;
+    await db
+      .updateTable('fanfare.webhook')
+      .set({ sealed_headers: fresh })
+      .where('id', '=', id)
+      .where('sealed_headers', '=', sealed)
+      .execute();
+    resealed++;
+  }
+  return resealed;
+}
+
+function sealAnew(sealer: Sealer, sealed: string, place: string): string | undefined {
   try {
-    return sealer.isStale(sealed) ? sealer.seal(sealer.open(sealed, webhookId), webhookId) : undefined;
+    return sealer.isStale(sealed) ? sealer.seal(sealer.open(sealed, place), place) : undefined;
   } catch (error) {
     if (error instanceof SealError) return undefined;
     throw error;

@@ -3,6 +3,7 @@ import type { EventRecord } from '../outbox/read.ts';
 import type { Observe } from '../runtime/observe.ts';
 import type { Claim } from './claim.ts';
 import type { ClaimResult } from './finish.ts';
+import type { HeaderBook } from './header-book.ts';
 import type { Sealer } from './seal.ts';
 import type { DocumentReader } from './selection.ts';
 import type { Views, WebhookView } from './views.ts';
@@ -13,6 +14,7 @@ export interface PrepareDeps {
   readonly engine: EngineServices;
   readonly documents: DocumentReader;
   readonly sealer: Sealer;
+  readonly headers: HeaderBook;
   readonly observe: Observe;
   /** The rendering for an account that is under way or waits last, by account. */
   readonly turns: Map<string, Promise<void>>;

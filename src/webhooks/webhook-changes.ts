@@ -6,9 +6,11 @@ import { filterOf } from '../outbox/filter.ts';
 import { resolveCursor } from '../outbox/place.ts';
 import type { Tx } from '../outbox/transact.ts';
 import { VersionConflict } from '../outbox/version-conflict.ts';
+import { checkHeaders } from './custom-headers.ts';
 import { fieldServices } from './field-services.ts';
 import { type CheckedSelection, checkSelection, type GrantRequest } from './grants.ts';
 import type { WebhookBuilder } from './graphql.ts';
+import { BASIC_AUTH_INPUT, HEADERS_HELP } from './header-fields.ts';
 import { checkLabels } from './labels.ts';
 import { orderColumns } from './order.ts';
 import { ORDER_HELP, ORDERING, WHEN_EXHAUSTED } from './order-fields.ts';
@@ -76,6 +78,8 @@ function addCreate(builder: WebhookBuilder, webhook: WebhookRef): void {
       ordering: t.field({ type: ORDERING, description: ORDER_HELP.ordering }),
       onExhausted: t.field({ type: WHEN_EXHAUSTED, description: ORDER_HELP.onExhausted }),
       metadata: t.field({ type: 'JSON', description: 'An object of at most 4 KiB, kept for the caller.' }),
+      headers: t.field({ type: 'JSON', description: HEADERS_HELP.create }),
+      basicAuth: t.field({ type: BASIC_AUTH_INPUT, description: HEADERS_HELP.basicAuth }),
     }),
   });
   builder.mutationField('webhookCreate', (t) =>
@@ -92,11 +96,13 @@ function addCreate(builder: WebhookBuilder, webhook: WebhookRef): void {
         const selection = select(context, given);
         const { startAfter } = given;
         const position = startAfter ? await resolveCursor(context.engine, context.accountId, startAfter) : undefined;
-        await checkUrl(context, given.url);
+        const headers = checkHeaders(given);
+        await checkUrl(context, 'create', given.url);
         return {
           selection,
           startAfter: position,
           pace: { ...checkPace(given), ...orderColumns(given) },
+          headers,
           ...checkLabels(given),
         };
       },
@@ -130,6 +136,8 @@ function addUpdate(builder: WebhookBuilder, webhook: WebhookRef): void {
       onExhausted: t.field({ type: WHEN_EXHAUSTED, description: ORDER_HELP.onExhausted }),
       description: t.string({ description: 'At most 500 characters.' }),
       metadata: t.field({ type: 'JSON', description: 'An object of at most 4 KiB, in place of the earlier.' }),
+      headers: t.field({ type: 'JSON', description: HEADERS_HELP.update }),
+      basicAuth: t.field({ type: BASIC_AUTH_INPUT, description: HEADERS_HELP.basicAuth }),
     }),
   });
   builder.mutationField('webhookUpdate', (t) =>
@@ -141,10 +149,12 @@ function addUpdate(builder: WebhookBuilder, webhook: WebhookRef): void {
       success: { webhook },
       refusals: [CallbackRefused, DocumentInvalid, VersionConflict],
       prepare: async ({ input: { url, ...given } }, context) => {
-        if (url) await checkUrl(context, url);
+        const headers = checkHeaders(given);
+        if (url) await checkUrl(context, 'update', url);
         return {
           url: url ?? undefined,
           pace: { ...checkPace(given), ...orderColumns(given) },
+          headers,
           ...checkLabels(given),
         };
       },
@@ -153,7 +163,8 @@ function addUpdate(builder: WebhookBuilder, webhook: WebhookRef): void {
           requireGrantsOf(context.principal, before);
           return { ...prepared, selection: revise(context, { before, given }) };
         };
-        return { webhook: await updateWebhook(tx, { id, expectedVersion }, decide) };
+        const { sealer } = fieldServices(context);
+        return { webhook: await updateWebhook(tx, sealer, { target: { id, expectedVersion }, decide }) };
       },
     }),
   );
@@ -256,7 +267,13 @@ function select(context: Context, request: GrantRequest): CheckedSelection {
   return checkSelection({ engine: context.engine, documents }, context.principal, request);
 }
 
-async function checkUrl(context: Context, url: string): Promise<void> {
-  const checked = await fieldServices(context).guard.check(url);
-  if (!checked.ok) throw new CallbackRefused(checked.reason);
+async function checkUrl(context: Context, stage: 'create' | 'update', url: string): Promise<void> {
+  const { guard, observe } = fieldServices(context);
+  const checked = await guard.check(url);
+  if (checked.ok) return;
+  const { accountId, requestId, principal } = context;
+  const facts = { account_id: accountId, principal_id: principal.id, request_id: requestId };
+  // of the URL the host only: the rest may be a secret
+  observe({ name: 'callback.refused', stage, reason: checked.reason, host: URL.parse(url)?.host ?? null, ...facts });
+  throw new CallbackRefused();
 }

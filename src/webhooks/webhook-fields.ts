@@ -5,6 +5,7 @@ import type { declareAttempt } from './attempt-fields.ts';
 import { declareAttemptFilter, selectAttempts } from './attempt-filter.ts';
 import { type declareDelivery, selectDeliveries } from './delivery-fields.ts';
 import type { WebhookBuilder } from './graphql.ts';
+import { HEADER } from './header-fields.ts';
 import { CIRCUITS, circuitOf } from './health.ts';
 import { declareOrder, ORDER_HELP, ORDERING, WHEN_EXHAUSTED } from './order-fields.ts';
 import { RETRY } from './pace-fields.ts';
@@ -91,6 +92,12 @@ export function declareWebhook(
         description: ORDER_HELP.onExhausted,
         resolve: (row) => row.on_exhausted as never,
       }),
+      headers: t.field({
+        type: [HEADER],
+        description: 'Sent along with each request, their values masked.',
+        resolve: ({ header_names }) => header_names as never,
+      }),
+      hasBasicAuth: t.exposeBoolean('has_basic_auth', { description: 'Whether it sends `authorization: Basic …`.' }),
       scopes: t.stringList({ description: 'What it was granted.', resolve: ({ scopes }) => scopes }),
       failures: t.exposeInt('failures', { description: 'Failed attempts since the last that succeeded.' }),
       createdBy: t.exposeString('created_by', { nullable: true }),

@@ -8,6 +8,7 @@ import type { Sender } from './attempt.ts';
 import { type Claim, claimDeliveries, endTurns } from './claim.ts';
 import { type Delivered, deliver } from './deliver.ts';
 import type { ClaimResult } from './finish.ts';
+import { createHeaderBook } from './header-book.ts';
 import { parkWebhooks } from './health.ts';
 import { createLanes, type Fared } from './lanes.ts';
 import { createLeases } from './leases.ts';
@@ -69,11 +70,8 @@ export interface WebhookWorker {
 const BACKFILL_POSITIONS = 1_000;
 const REVIEW_EVERY_MS = 60_000;
 const SWEEP_EVERY_MS = 2_000;
-/**
- * From the end of an attempt to the claim for its place. Without it a webhook's backlog was claimed by ones and twos, each
- * with eleven statements.
- */
-const GATHER_MS = 3;
+/** From the end of an attempt to the claim for its place, and between two claims: without it a backlog was claimed by ones and twos. */
+const GATHER_MS = 4;
 
 interface Worked {
   /** Positions looked at for webhooks that begin in the past. */
@@ -98,8 +96,9 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
   const { leaseMs = 4_000, holdMs = 30_000, attemptMs = 16_000, pollMs = 250, drainMs = 8_000 } = options;
   const { database, clock } = engine;
   const documents = createDocumentReader({ engine, schema: () => options.schema });
+  const headers = createHeaderBook(sealer);
   const views = createViews({ engine, documents });
-  const prepareDeps: PrepareDeps = { engine, documents, views, sealer, observe, turns: new Map() };
+  const prepareDeps: PrepareDeps = { engine, documents, views, sealer, headers, observe, turns: new Map() };
   const recorder = createRecorder({ database, clock, observe, random });
   const sign = createSigner();
   const wakeup = createWakeup();
@@ -115,6 +114,10 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
   let reviewedAtMs = Number.NEGATIVE_INFINITY;
   let hasResealed = false;
   let isWaking = false;
+  /** The last claim took all that there was room for, of all webhooks or of these: there may be more. */
+  let isFull = false;
+  let full: ReadonlySet<string> = new Set();
+  let claimedLastMs = 0;
   let backfillAtMs = 0;
   let sweepAtMs = 0;
   /** None while it is stepped by hand. */
@@ -148,7 +151,10 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
       idle: [...turns].filter((webhookId) => !leases.byWebhook().has(webhookId)),
     });
     turns = new Set([...leases.byWebhook().keys(), ...claims.map(({ webhookId }) => webhookId)]);
+    claimedLastMs = claimedAtMs;
     begin(leases.hold(claims, claimedAtMs));
+    isFull = claims.length >= limit;
+    full = new Set([...leases.byWebhook()].flatMap(([id, { count }]) => (count >= lanes.reachOf(id) ? [id] : [])));
     return { looked, claimed: claims.length, limit };
   }
 
@@ -256,6 +262,8 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
         .finally(() => drop(ready.claim)),
     );
     const outcome = await attempted.then(outcomeOf, () => 'failed' as const);
+    // its window was small, and is larger when this is recorded
+    if (ready.webhook.failures > 0 || ready.webhook.holds > 0) full = new Set([...full, ready.webhook.id]);
     return { durationMs: performance.now() - startedAtMs, outcome };
   }
 
@@ -263,18 +271,26 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
     if (ready.length > 0) track(recordAll(ready.map(({ claim }) => ({ claim, status: 'released' }))));
   }
 
+  /** What was not there at the last claim is told by a hint, or found by the poll: only who was full has more to ask for. */
   function drop(claim: Claim): void {
     leases.drop(claim);
     const { webhookId } = claim;
     const held = leases.byWebhook().get(webhookId)?.count ?? 0;
     const reach = lanes.reachOf(webhookId);
     // a lane that holds more than its cap gets the next before it is empty, but not by ones and twos
-    if (held * 2 <= reach || reach <= lanes.capOf(webhookId)) wakeSoon();
+    const isHungry = held * 2 <= reach || reach <= lanes.capOf(webhookId);
+    if (isFull || (full.has(webhookId) && isHungry)) wakeSoon();
   }
 
   function track(work: Promise<void>): void {
     const tracked = work.catch(reportBroken).finally(() => void underWay.delete(tracked));
     underWay.add(tracked);
+  }
+
+  /** Stamps come in swarms, too, under load: a claim for each would cost more than it brings. */
+  function wake(): void {
+    if (performance.now() - claimedLastMs < GATHER_MS) wakeSoon();
+    else wakeup.wake();
   }
 
   /** Ends come in swarms, as their results are written together. */
@@ -291,7 +307,7 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
     // a process that was frozen since its claim must not send beside the next owner
     const mayBegin = !giveUp.signal.aborted && (await leases.mayBegin(ready.claim));
     if (!mayBegin) return untouched({ claim: ready.claim, status: 'released' });
-    return deliver({ engine, sender: options.sender, random, sign }, ready, giveUp.signal);
+    return deliver({ engine, sender: options.sender, headers, random, sign }, ready, giveUp.signal);
   }
 
   function record({ result, ...rest }: Delivered): Promise<void> {
@@ -323,7 +339,7 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
     await endTurns(database, holder).catch(() => {}); // then they end by themselves
   }
 
-  return { runOnce, settled, wake: () => wakeup.wake(), run };
+  return { runOnce, settled, wake, run };
 }
 
 /** What ends without an attempt says nothing of the receiver. */

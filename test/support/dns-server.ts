@@ -25,11 +25,14 @@ export async function openDnsServer(
 ): Promise<DnsServer> {
   const socket = createSocket('udp4');
   const questions: string[] = [];
+  const counts = new Map<string, number>();
   socket.on('message', (message, from) => {
     const { name, type } = readQuestion(message);
     if (type === undefined) return;
-    const earlier = questions.filter((asked) => asked === `${type} ${name}`).length;
-    questions.push(`${type} ${name}`);
+    const question = `${type} ${name}`;
+    const earlier = counts.get(question) ?? 0;
+    counts.set(question, earlier + 1);
+    questions.push(question);
     const answered = answer({ name, type, earlier });
     if (answered === 'nothing') return;
     socket.send(writeResponse(message, answered, options.ttlSeconds ?? 0), from.port, from.address);

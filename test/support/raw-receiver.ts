@@ -6,6 +6,8 @@ export interface RawReceiver {
   readonly port: number;
   /** Every connection accepted so far. */
   readonly connections: readonly Socket[];
+  /** The same, those included of which TLS came to nothing. */
+  readonly rawConnectionCount: number;
   /** All bytes received so far, as latin1. */
   received(): string;
   /** Bytes that the other side has taken so far. */
@@ -56,6 +58,9 @@ export async function openRawReceiver(
   return {
     port: address.port,
     connections,
+    get rawConnectionCount() {
+      return raw.length;
+    },
     received: () => text,
     sentByteCount: () => connections.reduce((sum, socket) => sum + socket.bytesWritten - socket.writableLength, 0),
     close: () =>

@@ -1,8 +1,8 @@
-import { createServer } from 'node:http';
-import { connect, type Socket } from 'node:net';
+import { connect } from 'node:net';
 import { describe, expect, it } from 'vitest';
 import type { SenderOptions } from '../../src/webhooks/attempt.ts';
 import { createCertificate } from '../support/certificate.ts';
+import { openConnectProxy } from '../support/connect-proxy.ts';
 import { eventually } from '../support/eventually.ts';
 import { openRawReceiver } from '../support/raw-receiver.ts';
 import { OK, openSender, track } from '../support/sender.ts';
@@ -75,39 +75,19 @@ describe('over TLS', () => {
 });
 
 describe('through a proxy', () => {
-  /** A forward proxy that knows where each name really is. */
-  async function openProxy(answer: (socket: Socket, target: string) => void) {
-    const targets: string[] = [];
-    const server = createServer().on('connect', (incoming, socket: Socket) => {
-      socket.on('error', () => {});
-      targets.push(incoming.url ?? '');
-      answer(socket, incoming.url ?? '');
-    });
-    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-    const address = server.address();
-    if (address === null || typeof address === 'string') throw new Error('expected a TCP address');
-    const sockets: Socket[] = [];
-    server.on('connection', (socket) => sockets.push(socket));
-    track({
-      close: () => {
-        for (const socket of sockets) socket.destroy();
-        return new Promise((resolve) => server.close(resolve));
-      },
-    });
-    return { url: `http://127.0.0.1:${address.port}`, targets };
-  }
-
   it('a request travels in a tunnel by name, after the name was checked', async () => {
     const tls = createCertificate('hooks.example.com');
     const receiver = track(await openRawReceiver((socket) => socket.write(OK), { tls }));
-    const proxy = await openProxy((socket) => {
-      const onward = connect(receiver.port, '127.0.0.1', () => {
-        socket.write('HTTP/1.1 200 Connected\r\n\r\n');
-        onward.pipe(socket).pipe(onward);
-      });
-      onward.on('error', () => socket.destroy());
-      socket.on('close', () => onward.destroy());
-    });
+    const proxy = track(
+      await openConnectProxy((socket) => {
+        const onward = connect(receiver.port, '127.0.0.1', () => {
+          socket.write('HTTP/1.1 200 Connected\r\n\r\n');
+          onward.pipe(socket).pipe(onward);
+        });
+        onward.on('error', () => socket.destroy());
+        socket.on('close', () => onward.destroy());
+      }),
+    );
     const sender = await openSender({ proxy: proxy.url, ca: tls.cert, answer: ['127.0.0.1'] });
     const outcome = await sender.send({ url: 'https://hooks.example.com/hook', headers: {}, body: '{}' });
     expect(outcome).toMatchObject({ kind: 'succeeded', responseBody: 'ok', remoteAddress: undefined });
@@ -119,9 +99,9 @@ describe('through a proxy', () => {
   });
 
   it('the proxy’s own fault is not the receiver’s', async () => {
-    const refusing = await openProxy((socket) => socket.end('HTTP/1.1 502 Bad Gateway\r\n\r\n'));
-    const hangingUp = await openProxy((socket) => socket.destroy());
-    const silent = await openProxy(() => {});
+    const refusing = track(await openConnectProxy((socket) => socket.end('HTTP/1.1 502 Bad Gateway\r\n\r\n')));
+    const hangingUp = track(await openConnectProxy((socket) => socket.destroy()));
+    const silent = track(await openConnectProxy(() => {}));
     const classes = await Promise.all(
       [refusing.url, hangingUp.url, 'http://127.0.0.1:1', silent.url].map(async (proxy) => {
         const sender = await openSender({ proxy, answer: ['127.0.0.1'], connectTimeoutMs: 1_000 });

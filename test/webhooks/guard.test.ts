@@ -1,14 +1,10 @@
 import { Resolver } from 'node:dns/promises';
-import { Agent, request } from 'undici';
 import { afterEach, describe, expect, it } from 'vitest';
 import { createAddressPolicy, isGlobal } from '../../src/webhooks/addresses.ts';
-import { createSender } from '../../src/webhooks/attempt.ts';
 import { createCallbackGuard } from '../../src/webhooks/guard.ts';
 import { nat64Prefixes } from '../../src/webhooks/nat64.ts';
 import { createResolver } from '../../src/webhooks/resolver.ts';
-import { createCertificate } from '../support/certificate.ts';
 import { type DnsAnswer, type DnsQuestion, openDnsServer } from '../support/dns-server.ts';
-import { openRawReceiver } from '../support/raw-receiver.ts';
 
 const opened: { close(): Promise<unknown> }[] = [];
 afterEach(async () => {
@@ -217,64 +213,6 @@ describe('a NAT64 prefix', () => {
     ['2a00:1:2:3::1', 96],
   ])('is found in %s as /%i', (answer, bits) => {
     expect(nat64Prefixes([answer])).toMatchObject([{ bits }]);
-  });
-});
-
-describe('a name that is rebound inward after its check', () => {
-  /** 127.0.0.1 stands for the public Internet, 127.0.0.2 for the inside: only the first is allowed. */
-  async function openRebinding() {
-    const tls = createCertificate('rebind.example.com');
-    const answer = (socket: { write(text: string): void }) => {
-      socket.write('HTTP/1.1 200 OK\r\ncontent-length: 6\r\nconnection: close\r\n\r\nSECRET');
-    };
-    const outside = track(await openRawReceiver(answer, { tls }));
-    const trap = track(await openRawReceiver(answer, { tls, host: '127.0.0.2', port: outside.port }));
-    const { guard, dns } = await guardOver(
-      ({ type, earlier }) => (type === 'AAAA' ? [] : [earlier % 2 === 0 ? '127.0.0.1' : '127.0.0.2']),
-      { allowCidrs: ['127.0.0.1/32'] },
-    );
-    return { guard, dns, outside, trap, ca: tls.cert, url: `https://rebind.example.com:${outside.port}/hook` };
-  }
-
-  it('is never connected to', async () => {
-    const { guard, trap, outside, ca, url } = await openRebinding();
-    const sender = track(createSender({ guard, version: '0', ca }));
-    expect(await guard.check(url)).toMatchObject({ ok: true });
-    const outcomes = [];
-    for (let turn = 0; turn < 20; turn++) outcomes.push(await sender.send({ url, headers: {}, body: '{}' }));
-    const refused = {
-      kind: 'refused',
-      errorClass: 'ADDRESS_REFUSED',
-      reason: 'DNS_NOT_GLOBAL',
-      remoteAddress: undefined,
-    };
-    expect(outcomes.filter((_, turn) => turn % 2 === 0)).toEqual(Array(10).fill(expect.objectContaining(refused)));
-    expect(outcomes.filter((outcome) => outcome.kind === 'succeeded')).toHaveLength(10);
-    expect(outside.connections).toHaveLength(10);
-    expect(trap.connections).toHaveLength(0);
-  });
-
-  it('leaks to who only checks and then fetches (negative control)', async () => {
-    const { guard, dns, trap, ca, url } = await openRebinding();
-    const resolver = new Resolver();
-    resolver.setServers([dns.address]);
-    const naive = track(
-      new Agent({
-        connect: {
-          ca,
-          lookup: (name, _options, callback) => {
-            resolver.resolve4(name).then(
-              ([ip = '']) => callback(null, [{ address: ip, family: 4 }]),
-              (e) => callback(e, []),
-            );
-          },
-        },
-      }),
-    );
-    expect(await guard.check(url)).toMatchObject({ ok: true });
-    const { body } = await request(url, { dispatcher: naive, method: 'POST', body: '{}' });
-    expect(await body.text()).toBe('SECRET');
-    expect(trap.connections).toHaveLength(1);
   });
 });
 

@@ -12,7 +12,7 @@ const NOTES = 'subscription { noteWritten { id note { text } } }';
 const CREATE = `mutation ($input: WebhookCreateInput!) { webhookCreate(input: $input) {
   __typename
   ... on WebhookCreateSuccess { webhook { id version url status eventTypes query variables scopes description metadata } secret }
-  ... on CallbackRefused { code reason }
+  ... on CallbackRefused { code message }
   ... on DocumentInvalid { code errors { message line column } }
 } }`;
 
@@ -20,7 +20,7 @@ const UPDATE = `mutation ($input: WebhookUpdateInput!) { webhookUpdate(input: $i
   __typename
   ... on WebhookUpdateSuccess { webhook { version url eventTypes query scopes } }
   ... on VersionConflict { currentVersion }
-  ... on CallbackRefused { reason }
+  ... on CallbackRefused { code message }
 } }`;
 
 describe.each(['postgres', 'pglite'] as const)('a webhook on %s', (kind) => {
@@ -100,13 +100,13 @@ describe.each(['postgres', 'pglite'] as const)('a webhook on %s', (kind) => {
   });
 
   it.each([
-    ['http://hooks.fanfare-test.com/', 'SCHEME'],
-    ['https://10.0.0.1/', 'IP_NOT_GLOBAL'],
-    ['https://inward.fanfare-test.com/', 'DNS_NOT_GLOBAL'],
-    ['https://unknown.fanfare-test.com/', 'DNS_EMPTY'],
-    ['https://user@hooks.fanfare-test.com/', 'USERINFO'],
-  ])('refuses to call %s', async (bad, reason) => {
-    const refusal = { __typename: 'CallbackRefused', reason };
+    'http://hooks.fanfare-test.com/',
+    'https://10.0.0.1/',
+    'https://inward.fanfare-test.com/',
+    'https://unknown.fanfare-test.com/',
+    'https://user@hooks.fanfare-test.com/',
+  ])('refuses to call %s', async (bad) => {
+    const refusal = { __typename: 'CallbackRefused', code: 'CALLBACK_REFUSED' };
     expect(await create({ url: bad, eventTypes: ['NOTE_WRITTEN'] })).toMatchObject(refusal);
     const { id } = await engine.createWebhook({ url, query: NOTES }, { accountId });
     expect(await update({ id, url: bad })).toMatchObject(refusal);
@@ -312,7 +312,7 @@ describe.each(['postgres', 'pglite'] as const)('a webhook on %s', (kind) => {
       expect(await failCreate({ ...good, ...part })).toMatchObject(bad);
       expect(await engine.fail(UPDATE, { accountId, variables: { input: { id, ...part } } })).toMatchObject(bad);
     }
-    expect(await create({ ...good, url: `${url}/${text}` })).toMatchObject({ reason: 'SYNTAX' });
+    expect(await create({ ...good, url: `${url}/${text}` })).toMatchObject({ code: 'CALLBACK_REFUSED' });
     expect(await create({ ...good, description: 'ok 🎉', metadata: { '🎉': 1 } })).toMatchObject({
       __typename: 'WebhookCreateSuccess',
     });
@@ -400,7 +400,9 @@ describe('a webhook that is made while events are stamped', () => {
     const startAfter = engine.services.cursors.encode(accountId, { kind: 'position', position: 0 });
     let isWriting = true;
     const stamping = (async () => {
-      for (let last = 'more'; isWriting || last === 'more'; last = await sequencer.stampBatch()) {
+      for (let isLast = false, last = 'more'; !isLast || last === 'more'; ) {
+        isLast = !isWriting; // before the look: what is written after an idle one is still to be stamped
+        last = await sequencer.stampBatch();
         await sequencer.keepLeases();
       }
     })();

@@ -3,6 +3,7 @@ import { expect } from 'vitest';
 import { migrate } from '../../src/database/migrate.ts';
 import { EngineError } from '../../src/errors.ts';
 import type { EventRecord } from '../../src/outbox/read.ts';
+import type { Observe } from '../../src/runtime/observe.ts';
 import { createAddressPolicy } from '../../src/webhooks/addresses.ts';
 import { createSender, type Sender, type SenderOptions } from '../../src/webhooks/attempt.ts';
 import { provideFieldServices } from '../../src/webhooks/field-services.ts';
@@ -11,7 +12,7 @@ import { createCallbackGuard } from '../../src/webhooks/guard.ts';
 import { createResolver } from '../../src/webhooks/resolver.ts';
 import { createSealer } from '../../src/webhooks/seal.ts';
 import { createWebhookWorker, type WebhookWorker, type WebhookWorkerDeps } from '../../src/webhooks/worker.ts';
-import { type DnsServer, openDnsServer } from '../support/dns-server.ts';
+import { type DnsAnswer, type DnsQuestion, type DnsServer, openDnsServer } from '../support/dns-server.ts';
 import { openTestEngine, type RunOptions, type TestEngine } from '../support/engine.ts';
 import { domain, noteWritten, toyMigrations } from '../support/toy-domain.ts';
 
@@ -70,7 +71,7 @@ export interface WebhookEngine extends TestEngine {
   readonly sender: Sender;
   /** Another sender under the same guard; close it. */
   createSender(options: Pick<SenderOptions, 'deadlineMs'>): Sender;
-  /** A worker that a test steps by hand; observes into `seen`. */
+  /** A worker that a test steps by hand; observes into `seen`, as the fields do. */
   createWorker(options?: Partial<WebhookWorkerDeps>): WebhookWorker;
   readonly seen: Record<string, unknown>[];
   /** Makes a webhook, which must succeed. */
@@ -115,18 +116,29 @@ const DELIVERIES = `query ($filter: DeliveryFilter) { deliveries(filter: $filter
   id status error webhookId eventId body attemptCount nextAttemptAt event { position }
   attempts { number startedAt statusCode errorClass responseBody isTruncated nextAttemptAt } } } }`;
 
-export async function openWebhookEngine(kind: 'postgres' | 'pglite'): Promise<WebhookEngine> {
-  const dns = await openDnsServer(({ name, type }) => (type === 'A' ? (ADDRESSES[name] ?? 'notFound') : []));
+export interface WebhookEngineOptions {
+  /** @default loopback */
+  readonly allowCidrs?: readonly string[];
+  /** What the name server answers. @default two names, see above */
+  readonly answer?: (question: DnsQuestion) => DnsAnswer;
+}
+
+export async function openWebhookEngine(
+  kind: 'postgres' | 'pglite',
+  { allowCidrs = ['127.0.0.0/8'], answer = answerKnown }: WebhookEngineOptions = {},
+): Promise<WebhookEngine> {
+  const dns = await openDnsServer(answer);
   const guard = createCallbackGuard({
-    policy: createAddressPolicy({ allowCidrs: ['127.0.0.0/8'] }),
+    policy: createAddressPolicy({ allowCidrs }),
     resolver: createResolver({ servers: [dns.address] }),
     now: Date.now,
   });
   const engine = await openTestEngine({ kind, domain, prepare: (database) => migrate(database, toyMigrations) });
-  provideFieldServices(engine.services, { guard, sealer, schema: engine.schema });
+  const seen: Record<string, unknown>[] = [];
+  const observe: Observe = (observation) => void seen.push(observation);
+  provideFieldServices(engine.services, { guard, sealer, schema: engine.schema, observe });
   const openSender: WebhookEngine['createSender'] = (options) => createSender({ guard, version: '0.0.0', ...options });
   const sender = openSender({ deadlineMs: 15_000 });
-  const seen: Record<string, unknown>[] = [];
   return {
     ...engine,
     dns,
@@ -139,7 +151,7 @@ export async function openWebhookEngine(kind: 'postgres' | 'pglite'): Promise<We
         schema: engine.schema,
         sender,
         sealer,
-        observe: (observation) => void seen.push(observation),
+        observe,
         random: () => 0.5,
         ...options,
       }),
@@ -175,6 +187,10 @@ export async function openWebhookEngine(kind: 'postgres' | 'pglite'): Promise<We
       await dns.close();
     },
   };
+}
+
+function answerKnown({ name, type }: DnsQuestion): DnsAnswer {
+  return type === 'A' ? (ADDRESSES[name] ?? 'notFound') : [];
 }
 
 /** Lets a worker do everything that is due, and waits until it has ended. */

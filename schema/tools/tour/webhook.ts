@@ -23,7 +23,7 @@ const DELETE = `mutation ($id: ID!) {
   webhookDelete(id: $id) { ... on WebhookDeleteSuccess { id } ... on Refusal { code message } }
 }`;
 const ATTEMPTS = `query ($id: ID!) {
-  deliveries(filter: { webhookId: $id }, last: 1) { nodes { status error attempts { errorClass statusCode reason } } }
+  deliveries(filter: { webhookId: $id }, last: 1) { nodes { status error attempts { errorClass statusCode } } }
 }`;
 
 /** @throws ToolError if the server refuses it, for the callback's address as a rule */
@@ -65,7 +65,7 @@ export async function describeDelivery(client: GraphqlClient, id: string): Promi
   const [delivery] = nodes;
   const attempt = delivery?.attempts.at(-1);
   if (delivery === undefined) return '';
-  const details = [attempt?.errorClass, attempt?.reason, attempt?.statusCode, delivery.error].filter(Boolean);
+  const details = [attempt?.errorClass, attempt?.statusCode, delivery.error].filter(Boolean);
   return `; the server says of it: ${[delivery.status, ...details].join(' ')}`;
 }
 
@@ -75,7 +75,6 @@ interface Delivery {
   readonly attempts: readonly {
     readonly errorClass: string | null;
     readonly statusCode: number | null;
-    readonly reason: string | null;
   }[];
 }
 

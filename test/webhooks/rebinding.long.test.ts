@@ -1,0 +1,3 @@
+import { describeRebinding } from './rebinding.ts';
+
+describeRebinding({ deliveries: 10_000, seed: 2 });

@@ -1,0 +1,3 @@
+import { describeRebinding } from './rebinding.ts';
+
+describeRebinding({ deliveries: 300, seed: 1 });

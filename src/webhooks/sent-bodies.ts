@@ -11,17 +11,28 @@ const BATCH = 1_000;
  * A delivery that takes such a body up in the same moment is rendered anew.
  * @returns how many
  */
-export async function deleteSentBodies({ db }: Database): Promise<number> {
+export async function deleteSentBodies(database: Database): Promise<number> {
   let total = 0;
   for (let after: Place = { seq: 0, key: '~' }; ; ) {
+    const last = await deleteBatch(database, after);
+    if (last === undefined) return total;
+    total += last.deleted;
+    after = last;
+  }
+}
+
+function deleteBatch(database: Database, after: Place): Promise<Batch | undefined> {
+  return database.transaction(async (tx) => {
+    // of a day's partition the planner knows nothing, or what held while it was empty: it would read all events for a thousand bodies
+    await sql`select set_config(name, 'off', true)
+      from unnest(array['enable_seqscan', 'enable_hashjoin', 'enable_mergejoin', 'jit']) as name`.execute(tx);
     const { rows } = await sql<Batch>`
       with page as materialized (
         select b.seq, b.key, b.occurred_at from fanfare.body b
         where b.occurred_at < fanfare.now() - interval '24 hours' and (b.seq, b.key) > (${after.seq}::bigint, ${after.key}::text)
         order by b.seq, b.key limit ${BATCH}::int
       ), sent as (
-        select p.* from page p
-        join lateral (select e.id from fanfare.event e where e.seq = p.seq and e.occurred_at = p.occurred_at) e on true
+        select p.* from page p join fanfare.event e on e.seq = p.seq and e.occurred_at = p.occurred_at
         where not exists (
             -- one that is not rendered yet may come to want it
             select from fanfare.delivery d where d.event_id = e.id and (d.body_key is null or d.body_key = p.key))
@@ -34,12 +45,9 @@ export async function deleteSentBodies({ db }: Database): Promise<number> {
         where b.seq = s.seq and b.key = s.key and b.occurred_at = s.occurred_at returning 1
       )
       select (select count(*) from gone)::int as deleted, p.seq, p.key from page p order by p.seq desc, p.key desc limit 1
-    `.execute(db);
-    const [last] = rows;
-    if (last === undefined) return total;
-    total += last.deleted;
-    after = last;
-  }
+    `.execute(tx);
+    return rows[0];
+  });
 }
 
 interface Place {

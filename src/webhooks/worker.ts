@@ -111,7 +111,7 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
   const leases = createLeases({ holder, database, clock, observe, leaseMs, holdMs, attemptMs });
   const lanes = createLanes({ maxInFlight, webhookCap, accountCap }, { attempt, giveBack });
   /** Webhooks whose turn was taken here. */
-  let turns: ReadonlySet<string> = new Set();
+  const turns = new Set<string>();
   let failure: { readonly error: unknown } | undefined;
   let reviewedAtMs = Number.NEGATIVE_INFINITY;
   let hasResealed = false;
@@ -139,6 +139,7 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
     const { busy, places } = countPlaces();
     const limit = maxInFlight - places;
     if (limit <= 0) return { looked: 0, claimed: 0, limit }; // the end of an attempt wakes the loop
+    const idle = [...turns].filter((webhookId) => !leases.byWebhook().has(webhookId));
     const claimedAtMs = performance.now();
     const claims = await claimDeliveries(database, {
       holder,
@@ -150,9 +151,10 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
       busy,
       aheadLimit: Math.max(maxAhead - (leases.size - places), 0),
       ahead: lanes.ahead(),
-      idle: [...turns].filter((webhookId) => !leases.byWebhook().has(webhookId)),
+      idle,
     });
-    turns = new Set([...leases.byWebhook().keys(), ...claims.map(({ webhookId }) => webhookId)]);
+    for (const webhookId of idle) turns.delete(webhookId);
+    for (const { webhookId } of claims) turns.add(webhookId);
     claimedLastMs = claimedAtMs;
     begin(leases.hold(claims, claimedAtMs));
     isFull = claims.length >= limit;

@@ -185,7 +185,16 @@ export interface EngineTables {
     born_at: Date;
     next_at: Date | null;
     finished_at: Date | null;
+    run: string | null;
   };
+  'fanfare.replay': ReplayColumns & {
+    created_at: Generated<Date>;
+    rest_ms: Generated<number>;
+    next_step_at: Generated<Date>;
+    finished_at: Generated<Date | null>;
+  };
+  /** A view: with what is not yet in the counts. */
+  'fanfare.replay_state': ReplayColumns & { created_at: Date; finished_at: Date | null };
   'fanfare.attempt': {
     account_id: string;
     delivery_id: string;
@@ -216,6 +225,31 @@ export interface EngineTables {
     lease_until: Date;
     attempts: number;
   };
+}
+
+interface ReplayColumns {
+  id: string;
+  account_id: string;
+  webhook_id: string;
+  status: Generated<'RUNNING' | 'DONE' | 'CANCELLED'>;
+  reason: Generated<string | null>;
+  /** Exclusive. */
+  after_position: number;
+  /** Inclusive. */
+  to_position: number;
+  looked_to: number;
+  filter: JSONColumnType<Readonly<Record<string, readonly string[]>>>;
+  missing: boolean;
+  /** Deliveries a second. */
+  rate_limit: number | null;
+  created: Generated<number>;
+  succeeded: Generated<number>;
+  exhausted: Generated<number>;
+  cancelled: Generated<number>;
+  render_failed: Generated<number>;
+  /** Positions. */
+  expired: Generated<number>;
+  created_by: string | null;
 }
 
 interface ConsumerColumns {

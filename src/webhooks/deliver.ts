@@ -56,7 +56,7 @@ export async function deliver(deps: DeliverDeps, ready: ReadyDelivery, signal: A
 
 /** @see Standard Webhooks 1.0.0, section "Webhook headers" */
 function toHeaders(engine: EngineServices, { claim, secrets, body }: ReadyDelivery, timestampSeconds: number) {
-  const { accountId, id, eventId, position } = claim;
+  const { accountId, id, eventId, position, run } = claim;
   const event =
     eventId === null
       ? {}
@@ -69,6 +69,7 @@ function toHeaders(engine: EngineServices, { claim, secrets, body }: ReadyDelive
     'webhook-timestamp': String(timestampSeconds),
     'webhook-signature': signPayload({ secrets, id, timestampSeconds, body }),
     ...event,
+    ...(run === null ? {} : { 'fanfare-replay': run }),
   };
 }
 

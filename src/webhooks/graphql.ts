@@ -4,19 +4,22 @@ import { registryOf } from '../graphql/registry.ts';
 import { addDeliveryChanges } from './delivery-changes.ts';
 import { addDeliveryQueries, declareDelivery } from './delivery-fields.ts';
 import { declareRetries } from './pace-fields.ts';
+import { addReplayChanges } from './replay-changes.ts';
+import { addReplayQueries, declareReplay } from './replay-fields.ts';
 import { addWebhookChanges } from './webhook-changes.ts';
 import { declareWebhook } from './webhook-fields.ts';
 
 /** A builder that knows the engine's tables. */
 export type WebhookBuilder = EngineBuilder<EngineTables>;
 
-/** Adds webhooks and deliveries to the graph: `domain.extend(addWebhookFields)`, then `provideFieldServices` per process. */
+/** Adds webhooks, deliveries and replays to the graph: `domain.extend(addWebhookFields)`, then `provideFieldServices` per process. */
 export function addWebhookFields(builder: EngineBuilder): void {
   const registry = registryOf(builder);
-  // node() finds both by their prefixes
-  registry.prefixes.set('Webhook', 'wh').set('Delivery', 'dlv');
+  // node() finds them by their prefixes
+  registry.prefixes.set('Webhook', 'wh').set('Delivery', 'dlv').set('Replay', 'rpl');
   registry.entities.set('Webhook', { name: 'Webhook', table: 'fanfare.webhook', scope: READ });
   registry.entities.set('Delivery', { name: 'Delivery', table: 'fanfare.delivery_record', scope: READ });
+  registry.entities.set('Replay', { name: 'Replay', table: 'fanfare.replay_state', scope: READ });
   for (const scope of [READ, WRITE]) registry.scopes.add(scope);
 
   const typed = builder as unknown as WebhookBuilder; // the same builder: the engine's tables are in every database
@@ -26,6 +29,9 @@ export function addWebhookFields(builder: EngineBuilder): void {
   const webhook = declareWebhook(typed, delivery);
   addWebhookChanges(typed, webhook);
   addDeliveryChanges(typed, delivery);
+  const replay = declareReplay(typed, delivery);
+  addReplayQueries(typed, replay);
+  addReplayChanges(typed, replay);
 }
 
 const READ = 'webhooks:read';

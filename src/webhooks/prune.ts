@@ -14,7 +14,7 @@ const BATCH = 1_000;
 
 /**
  * Ends open deliveries that were born before retention, such as a paused webhook's, whose events are going; then drops
- * old partitions of records, attempts and bodies. New partitions are made by `prune` of the outbox. Safe in several
+ * old partitions of records, attempts and bodies, and replays that ended before it. New partitions are made by `prune` of the outbox. Safe in several
  * processes at once; what is locked is left for the next call.
  */
 export async function pruneDeliveries(
@@ -28,7 +28,16 @@ export async function pruneDeliveries(
     ...(await dropOld(database, 'attempt', retentionDays)),
     ...(await dropOld(database, 'body', retentionDays + BODY_EXTRA_DAYS)),
   ];
-  observe({ name: 'prune.deliveries_done', dropped, expired });
+  const forgotten = await database.db
+    .deleteFrom('fanfare.replay')
+    .where('finished_at', '<', sql<Date>`fanfare.now() - ${retentionDays}::int * interval '1 day'`)
+    .executeTakeFirst();
+  observe({
+    name: 'prune.deliveries_done',
+    dropped,
+    expired,
+    forgotten_replays: Number(forgotten.numDeletedRows),
+  });
 }
 
 /** In batches, so that no statement holds the log's readers for long. */

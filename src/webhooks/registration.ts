@@ -9,6 +9,7 @@ import { VersionConflict } from '../outbox/version-conflict.ts';
 import { newId } from '../runtime/id.ts';
 import type { CheckedSelection } from './grants.ts';
 import type { PaceColumns } from './pace.ts';
+import { endReplaysOf, WEBHOOK_DELETED } from './replay.ts';
 import type { Sealer } from './seal.ts';
 import { addSecret } from './secrets.ts';
 import { isStorable } from './storable.ts';
@@ -121,17 +122,18 @@ export async function updateWebhook(
   return after;
 }
 
-/** Ends a webhook: its open deliveries are cancelled, its secrets are gone, the record of what was sent stays. */
+/** Ends a webhook: its open deliveries and its replays are cancelled, its secrets are gone, the record of what was sent stays. */
 export async function deleteWebhook(tx: Tx, { id, expectedVersion }: WebhookTarget): Promise<void> {
   await lockHead(tx);
   requireVersion(await lockWebhook(tx, id), expectedVersion);
-  await cancelDeliveries(tx, { webhookId: id, unwantedOnly: false, reason: 'the webhook was deleted' });
+  await cancelDeliveries(tx, { webhookId: id, unwantedOnly: false, reason: WEBHOOK_DELETED });
+  await endReplaysOf(tx, id);
   await tx.db.deleteFrom('fanfare.webhook').where('account_id', '=', tx.accountId).where('id', '=', id).execute();
 }
 
 /**
  * Stops sending; deliveries are born on and wait, within retention. What is under way ends as it ends.
- * @throws EngineError CONFLICT for a disabled webhook, whose deliveries are not born
+ * @throws EngineError CONFLICT for a disabled webhook, to which nothing is sent anyway
  */
 export async function pauseWebhook(tx: Tx, id: string): Promise<Webhook> {
   const webhook = await lockWebhook(tx, id);
@@ -139,7 +141,7 @@ export async function pauseWebhook(tx: Tx, id: string): Promise<Webhook> {
   return webhook.status === 'PAUSED' ? webhook : writeWebhook(tx, id, { status: 'PAUSED' });
 }
 
-/** Sends again, at once, what has waited first and in the order of the log. Events while it was disabled are not made up for. */
+/** Sends again, at once, what has waited first and in the order of the log; also what was born while it was disabled. */
 export async function resumeWebhook(tx: Tx, id: string): Promise<Webhook> {
   const webhook = await lockWebhook(tx, id);
   if (webhook.status === 'ACTIVE' && webhook.failures === 0 && webhook.holds === 0) return webhook;

@@ -12,7 +12,7 @@ import { WEBHOOK_STATUSES, type Webhook } from './webhook.ts';
 export function declareWebhook(builder: WebhookBuilder, delivery: ReturnType<typeof declareDelivery>) {
   const status = builder.enumType('WebhookStatus', {
     description:
-      'PAUSED: deliveries are born and wait. DISABLED: the receiver answered 410, none are born. `webhookResume` leads out of both. New values may be added: keep a default branch.',
+      'PAUSED: deliveries are born and wait, as long as retention lasts. DISABLED: the same after the receiver answered 410; they are shown as PARKED. `webhookResume` leads out of both. New values may be added: keep a default branch.',
     values: WEBHOOK_STATUSES,
   });
   const circuit = builder.enumType('WebhookCircuit', {

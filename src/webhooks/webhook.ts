@@ -6,8 +6,7 @@ import { isWithin } from '../outbox/filter.ts';
 
 /**
  * A webhook's row. *ACTIVE*: its deliveries are sent. *PAUSED*: they are born and wait. *DISABLED*, after its receiver
- * answered 410: none are born, open ones are parked; `webhookResume` leads out of both. Beside the status, an active
- * webhook with a `parked_reason` can't be sent to until it is repaired: its open deliveries are parked, new ones are born.
+ * answered 410: they are born and parked; `webhookResume` leads out of both. Beside the status, an active webhook with a `parked_reason` can't be sent to until it is repaired: its open deliveries are parked, new ones are born.
  */
 export type Webhook = Selectable<EngineTables['fanfare.webhook']>;
 

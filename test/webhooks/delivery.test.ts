@@ -163,7 +163,7 @@ describe.each(['postgres', 'pglite'] as const)('a delivery on %s', (kind) => {
     expect(textsOf(received())).toEqual(texts);
   });
 
-  it('disables the webhook of a receiver that answers 410, and parks what is open until it is resumed', async () => {
+  it('disables the webhook of a receiver that answers 410, and collects and parks until it is resumed', async () => {
     const { id, path, received } = await hook();
     receiver.script(path, { status: 410 });
     await write('gone');
@@ -175,14 +175,18 @@ describe.each(['postgres', 'pglite'] as const)('a delivery on %s', (kind) => {
       webhook: { status: 'DISABLED', disabledReason: 'the receiver answered 410 Gone' },
     });
     expect(await one()).toMatchObject({ status: 'PARKED', attemptCount: 1 });
-    await write('never born');
+    await write('meanwhile');
     await engine.advanceClock(600_000);
     await workOff(worker);
     expect(received()).toHaveLength(1);
+    expect(await deliveries({ webhookId: id })).toMatchObject([{ status: 'PARKED' }, { status: 'PARKED' }]);
     await run('mutation ($id: ID!) { webhookResume(id: $id) { __typename } }', { id });
     await workOff(worker);
-    expect(textsOf(received())).toEqual(['gone', 'gone']);
-    expect(await one()).toMatchObject({ status: 'SUCCEEDED', attemptCount: 2 });
+    expect(textsOf(received()).toSorted()).toEqual(['gone', 'gone', 'meanwhile']);
+    expect(await deliveries({ webhookId: id, statuses: ['SUCCEEDED'] })).toMatchObject([
+      { attemptCount: 2 },
+      { attemptCount: 1 },
+    ]);
   });
 
   it('is never sent when its document gives errors, and can be retried', async () => {

@@ -1,8 +1,13 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
 import { sql } from 'kysely';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, inject, it } from 'vitest';
 import { runReplays, stepReplay } from '../../src/webhooks/replayer.ts';
 import { eventually } from '../support/eventually.ts';
-import { textsOf, workOff } from './webhook-engine.ts';
+import { urlOfDatabase } from '../support/postgres-client.ts';
+import { openReceiver } from '../support/receiver.ts';
+import { openWebhookEngine, textsOf, workOff } from './webhook-engine.ts';
 import { type Hooked, useWebhookScene } from './webhook-scene.ts';
 
 const REPLAY = `id webhookId status reason filter { subjects } missing ratePerSecond total looked expired created estimated pending
@@ -501,7 +506,62 @@ describe('a replay', () => {
     expect(await positionsOf(id)).toEqual([]);
     await stepReplay(db(), { replayId: id });
     expect(await positionsOf(id)).toEqual([1, 2, 3, 4, 5]);
+
+    // the control: as if its place were written in a second transaction, and it was killed in between
+    await sql`update fanfare.replay set looked_to = 0 where id = ${id}`.execute(db());
+    await stepReplay(db(), { replayId: id });
+    expect(await positionsOf(id)).toEqual([1, 1, 2, 2, 3, 3, 4, 4, 5, 5]);
   });
+
+  it('survives kill -9 of those that step it', async () => {
+    const hooked = await hook();
+    await write(...texts(300));
+    await sql`delete from fanfare.delivery`.execute(db());
+    const { id } = await begin({ webhookId: hooked.id, startAfter: at(0) });
+    scene.start(scene.engine.createWorker({ pollMs: 10 }));
+    const program = fileURLToPath(new URL('./replay-process.ts', import.meta.url));
+    const { rows } = await sql<{ name: string }>`select current_database() as name`.execute(db());
+    const url = urlOfDatabase(inject('run').databaseUrl, rows[0]?.name ?? '');
+    let kills = 0;
+    for (let isDone = false; !isDone; isDone = (await show(id)).status === 'DONE') {
+      const child = spawn(process.execPath, [program, url], { stdio: ['ignore', 'pipe', 'inherit'] });
+      const exited = once(child, 'exit');
+      try {
+        const before = (await show(id)).created;
+        await eventually(async () => {
+          const { created, status } = await show(id);
+          return created > before || status === 'DONE';
+        });
+      } finally {
+        child.kill('SIGKILL');
+        await exited;
+      }
+      kills++;
+    }
+    expect(kills).toBeGreaterThan(1);
+    expect(await show(id)).toMatchObject({ status: 'DONE', created: 300, succeeded: 300 });
+    expect(textsOf(hooked.received()).sort()).toEqual(texts(300).sort());
+  });
+});
+
+it('is replayed in the embedded database, too', async () => {
+  const engine = await openWebhookEngine('pglite');
+  const receiver = await openReceiver();
+  try {
+    await engine.writeNote('embedded');
+    await engine.stampedEvents();
+    const { id: webhookId } = await engine.createWebhook({ url: receiver.url, eventTypes: ['NOTE_WRITTEN'] });
+    const input = { webhookId, since: '2026-01-01T00:00:00Z', missing: true };
+    await engine.run(BEGIN, { variables: { input } });
+    expect(await stepReplay(engine.services.database.db)).toMatchObject({ born: 1 });
+    await workOff(engine.createWorker());
+    const counts = 'query { replays(first: 1) { nodes { created pending succeeded } } }';
+    expect(await engine.run(counts)).toEqual({ replays: { nodes: [{ created: 1, pending: 0, succeeded: 1 }] } });
+    expect(receiver.requests).toHaveLength(1);
+  } finally {
+    await receiver.close();
+    await engine.close();
+  }
 });
 
 describe('a manual resend', () => {

@@ -21,9 +21,12 @@ interface Load {
 }
 
 const LOADS: readonly Load[] = [
-  { name: 'one webhook', webhooks: 1, events: 1_000 },
-  { name: '16 webhooks', webhooks: 16, events: 200 },
+  { name: 'one webhook', webhooks: 1, events: 8_000 },
+  { name: '16 webhooks', webhooks: 16, events: 1_000 },
 ];
+
+/** Makes bodies of 2 KB. */
+const SKU_LENGTH = 1_470;
 
 interface Round {
   readonly perSecond: number;
@@ -136,7 +139,7 @@ interface Backlog {
 
 async function gatherBacklog(databaseUrl: string, { events, count, pid }: Backlog): Promise<void> {
   process.kill(pid, 'SIGSTOP');
-  await emitStockChanges(databaseUrl, events);
+  await emitStockChanges(databaseUrl, events, SKU_LENGTH);
   await eventually(async () => (await countOpen(databaseUrl)) === count, { deadlineMs: 60_000, everyMs: 50 });
 }
 

@@ -2,7 +2,7 @@ import { type Kysely, sql } from 'kysely';
 
 /** Replays: a range of the log on its way to a webhook once more, as deliveries of a run of their own. */
 export async function up(db: Kysely<unknown>): Promise<void> {
-  for (const statement of [...tables, ...counting, ...running, ...collecting]) await statement.execute(db);
+  for (const statement of [...tables, ...counting, ...running]) await statement.execute(db);
 }
 
 const tables = [
@@ -82,20 +82,6 @@ const counting = [
              coalesce(sum(t.count) filter (where t.status = 'RENDER_FAILED'), 0)::bigint as render_failed
       from fanfare.replay_tally t where t.replay_id = r.id
     ) t`,
-
-  sql`create or replace view fanfare.delivery_record as
-    select d.account_id, d.id, d.webhook_id, d.event_id, d.position,
-           case when d.lease_until > now() then 'SENDING'
-                when (select w.status = 'DISABLED' or w.parked_reason is not null from fanfare.webhook w where w.id = d.webhook_id) then 'PARKED'
-                else 'PENDING' end as status,
-           null::text as error, d.attempts, d.seq, d.body_key, d.born_at,
-           greatest(d.next_at, (select w.held_until from fanfare.webhook w where w.id = d.webhook_id and w.held_until > fanfare.now())) as next_at,
-           null::timestamptz as finished_at, d.run
-    from fanfare.delivery d
-    union all
-    select d.account_id, d.id, d.webhook_id, d.event_id, d.position, d.status, d.error, d.attempts, d.seq, d.body_key, d.born_at, null, d.finished_at,
-           d.run
-    from fanfare.delivery_done d`,
 ];
 
 const running = [
@@ -286,7 +272,7 @@ const running = [
             and fanfare.filter_holds(r.filter, e.name, e.subject_id, e.related, e.changed)
             -- as values: of an exists, all of the webhook's deliveries may be read once for each step
             and (not r.missing or coalesce(
-              (select 1 from fanfare.delivery d where d.event_id = e.id and d.webhook_id = w.id limit 1),
+              (select 1 from fanfare.delivery d where d.event_id = e.id and d.webhook_id = w.id and not d.is_blocking limit 1),
               (select 1 from fanfare.delivery_done d where d.event_id = e.id and d.webhook_id = w.id and d.status = 'SUCCEEDED'
                and d.born_at >= v_first - interval '1 hour' limit 1)) is null)
           order by u.position limit v_free
@@ -317,120 +303,6 @@ const running = [
       where t.id = r.id
       returning t.status into r.status;
       return query select r.id, r.account_id, r.webhook_id, r.status, v_looked_to - r.looked_to, v_born, v_is_out;
-    end
-  $$`,
-];
-
-// What these four lacked. claim_deliveries and the rest of the sending stay as they are.
-const collecting = [
-  // Also for a disabled webhook: its deliveries wait until it is resumed, as long as retention lasts.
-  sql`create or replace function fanfare.match_webhooks(p_seqs bigint[], p_at timestamptz, p_from timestamptz, p_to timestamptz) returns void language plpgsql as $$
-    declare
-      v_now timestamptz;
-    begin
-      if not exists (select from fanfare.webhook) then
-        return;
-      end if;
-      v_now := date_trunc('milliseconds', fanfare.now());
-      insert into fanfare.delivery (account_id, id, webhook_id, seq, position, event_id, next_at, born_at)
-      select l.account_id, fanfare.new_id('dlv', v_now), w.id, l.seq, l.position, e.id, l.stamped_at, v_now
-      from unnest(p_seqs) as stamped (seq)
-      join fanfare.log l on l.seq = stamped.seq and l.stamped_at = p_at
-      join fanfare.webhook w on w.account_id = l.account_id
-      join fanfare.event e on e.seq = l.seq and e.occurred_at between p_from and p_to
-      where l.position > w.live_after
-        and fanfare.webhook_wants(w, e.name, e.subject_id, e.related, e.changed);
-    end
-  $$`,
-  sql`create or replace function fanfare.backfill_webhooks(p_webhook_id text, p_limit int) returns int language plpgsql
-  set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_bitmapscan = off set jit = off as $$
-    declare
-      w fanfare.webhook;
-      v_to bigint;
-      v_now timestamptz := date_trunc('milliseconds', fanfare.now());
-    begin
-      select * into w from fanfare.webhook
-      where backfilled_to < live_after and (p_webhook_id is null or id = p_webhook_id)
-      order by id limit 1 for update skip locked;
-      if not found then
-        return 0;
-      end if;
-      v_to := least(w.live_after, w.backfilled_to + p_limit);
-      insert into fanfare.delivery (account_id, id, webhook_id, seq, position, event_id, next_at, born_at)
-      select l.account_id, fanfare.new_id('dlv', v_now), w.id, l.seq, l.position, e.id, l.stamped_at, v_now
-      from fanfare.log l join fanfare.event e on e.seq = l.seq
-      where l.account_id = w.account_id and l.position > w.backfilled_to and l.position <= v_to
-        and fanfare.webhook_wants(w, e.name, e.subject_id, e.related, e.changed);
-      update fanfare.webhook set backfilled_to = v_to where id = w.id;
-      return (v_to - w.backfilled_to)::int;
-    end
-  $$`,
-  // With the run.
-  sql`create or replace function fanfare.cancel_deliveries(p_account_id text, p_webhook_id text, p_unwanted_only boolean, p_reason text)
-  returns int language plpgsql as $$
-    declare
-      v_count int;
-    begin
-      with unwanted as (
-        select d.id from fanfare.delivery d
-        where d.account_id = p_account_id and d.webhook_id = p_webhook_id
-          and (not p_unwanted_only or (d.seq > 0 and not exists (
-            select from fanfare.event e join fanfare.webhook w on w.id = d.webhook_id
-            where e.seq = d.seq and fanfare.webhook_wants(w, e.name, e.subject_id, e.related, e.changed))))
-        order by d.id for update of d
-      ), gone as (
-        delete from fanfare.delivery d using unwanted u where d.account_id = p_account_id and d.id = u.id returning d.*
-      ), done as (
-        insert into fanfare.delivery_done (account_id, id, webhook_id, seq, position, event_id, status, error, generation, attempts, body_key, born_at, finished_at, run)
-        select g.account_id, g.id, g.webhook_id, g.seq, g.position, g.event_id, 'CANCELLED', p_reason, g.generation, g.attempts, g.body_key, g.born_at, fanfare.now(), g.run
-        from gone g returning 1
-      )
-      select count(*) into v_count from done;
-      return v_count;
-    end
-  $$`,
-  // Each result counts only under the generation of its claim, and only until the claim has ended: a batch that is written
-  // again because the answer to its commit was lost counts once. status PENDING schedules the next attempt, RELEASED hands
-  // the claim back as if it had not been made, all others end the delivery. Gives those that counted.
-  sql`create or replace function fanfare.finish_deliveries(p_results jsonb) returns table (id text, status text, next_at timestamptz)
-  language plpgsql set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
-    #variable_conflict use_column
-    declare
-      v_now timestamptz := fanfare.now();
-    begin
-      return query
-      with result as (
-        select r.* from jsonb_to_recordset(p_results) as r (
-          account_id text, id text, generation int, status text, delay_ms bigint, error text, started_at timestamptz, duration_ms int,
-          status_code int, error_class text, reason text, response_headers jsonb, response_body text, is_truncated boolean, remote_address text)
-      ), mine as (
-        select r.*, d.born_at, d.attempts, case when r.status = 'PENDING' then v_now + r.delay_ms * interval '1 ms' end as next_at
-        from result r join fanfare.delivery d on d.account_id = r.account_id and d.id = r.id and d.generation = r.generation
-        where d.lease_until is not null
-        order by d.account_id, d.id for update of d
-      ), again as (
-        update fanfare.delivery d
-        set lease_until = null, next_at = coalesce(m.next_at, d.next_at),
-            step = d.step + (m.started_at is not null)::int, attempts = d.attempts + (m.started_at is not null)::int,
-            began_at = coalesce(d.began_at, v_now - m.duration_ms * interval '1 ms')
-        from mine m where d.account_id = m.account_id and d.id = m.id and m.status in ('PENDING', 'RELEASED')
-        returning d.id
-      ), gone as (
-        delete from fanfare.delivery d using mine m
-        where d.account_id = m.account_id and d.id = m.id and m.status not in ('PENDING', 'RELEASED')
-        returning d.*, m.status as outcome, m.error, (m.started_at is not null)::int as made
-      ), done as (
-        insert into fanfare.delivery_done (account_id, id, webhook_id, seq, position, event_id, status, error, generation, attempts, body_key, born_at, finished_at, run)
-        select g.account_id, g.id, g.webhook_id, g.seq, g.position, g.event_id, g.outcome, g.error, g.generation, g.attempts + g.made, g.body_key, g.born_at, v_now, g.run
-        from gone g
-      ), evidence as (
-        insert into fanfare.attempt (account_id, delivery_id, number, started_at, duration_ms, status_code, error_class, reason,
-                                     response_headers, response_body, is_truncated, remote_address, next_at, born_at)
-        select m.account_id, m.id, m.attempts + 1, m.started_at, m.duration_ms, m.status_code, m.error_class, m.reason,
-               m.response_headers, m.response_body, m.is_truncated, m.remote_address, m.next_at, m.born_at
-        from mine m where m.started_at is not null
-      )
-      select m.id, m.status, m.next_at from mine m;
     end
   $$`,
 ];

@@ -8,6 +8,7 @@ import type { Tx } from '../outbox/transact.ts';
 import { VersionConflict } from '../outbox/version-conflict.ts';
 import { newId } from '../runtime/id.ts';
 import type { CheckedSelection } from './grants.ts';
+import { reorderDeliveries } from './order.ts';
 import type { PaceColumns } from './pace.ts';
 import { endReplaysOf, WEBHOOK_DELETED } from './replay.ts';
 import type { Sealer } from './seal.ts';
@@ -119,6 +120,7 @@ export async function updateWebhook(
     ...(metadata === undefined ? {} : { metadata: JSON.stringify(metadata) }),
   });
   if (selection !== undefined) await dropUnwanted(tx, id);
+  if (after.ordering !== before.ordering || after.on_exhausted !== before.on_exhausted) await reorderDeliveries(tx, id);
   return after;
 }
 
@@ -133,7 +135,7 @@ export async function deleteWebhook(tx: Tx, { id, expectedVersion }: WebhookTarg
 
 /**
  * Stops sending; deliveries are born on and wait, within retention. What is under way ends as it ends.
- * @throws EngineError CONFLICT for a disabled webhook, to which nothing is sent anyway
+ * @throws EngineError CONFLICT for a disabled webhook
  */
 export async function pauseWebhook(tx: Tx, id: string): Promise<Webhook> {
   const webhook = await lockWebhook(tx, id);
@@ -141,7 +143,7 @@ export async function pauseWebhook(tx: Tx, id: string): Promise<Webhook> {
   return webhook.status === 'PAUSED' ? webhook : writeWebhook(tx, id, { status: 'PAUSED' });
 }
 
-/** Sends again, at once, what has waited first and in the order of the log; also what was born while it was disabled. */
+/** Sends again, at once, what has waited first and in the order of the log. */
 export async function resumeWebhook(tx: Tx, id: string): Promise<Webhook> {
   const webhook = await lockWebhook(tx, id);
   if (webhook.status === 'ACTIVE' && webhook.failures === 0 && webhook.holds === 0) return webhook;

@@ -175,18 +175,14 @@ describe.each(['postgres', 'pglite'] as const)('a delivery on %s', (kind) => {
       webhook: { status: 'DISABLED', disabledReason: 'the receiver answered 410 Gone' },
     });
     expect(await one()).toMatchObject({ status: 'PARKED', attemptCount: 1 });
-    await write('meanwhile');
+    await write('kept');
     await engine.advanceClock(600_000);
     await workOff(worker);
     expect(received()).toHaveLength(1);
     expect(await deliveries({ webhookId: id })).toMatchObject([{ status: 'PARKED' }, { status: 'PARKED' }]);
     await run('mutation ($id: ID!) { webhookResume(id: $id) { __typename } }', { id });
     await workOff(worker);
-    expect(textsOf(received()).toSorted()).toEqual(['gone', 'gone', 'meanwhile']);
-    expect(await deliveries({ webhookId: id, statuses: ['SUCCEEDED'] })).toMatchObject([
-      { attemptCount: 2 },
-      { attemptCount: 1 },
-    ]);
+    expect(textsOf(received())).toEqual(['gone', 'gone', 'kept']);
   });
 
   it('is never sent when its document gives errors, and can be retried', async () => {

@@ -264,15 +264,19 @@ describe.each(['postgres', 'pglite'] as const)('a webhook on %s', (kind) => {
     expect(await engine.deliveries({ webhookId: id }, { accountId })).toHaveLength(3);
   });
 
-  it('is looked back for while it is disabled', async () => {
+  it('is looked back for while it is disabled, too', async () => {
     await engine.writeNote('old', accountId);
     await engine.stampedEvents(accountId);
     const { db } = engine.services.database;
     const { id } = await engine.createWebhook({ url, query: NOTES }, { accountId });
     await sql`update fanfare.webhook set backfilled_to = 0, status = 'DISABLED' where id = ${id}`.execute(db);
-    const { rows } = await sql<{ step: number }>`select fanfare.backfill_webhooks(${id}, 10) as step`.execute(db);
-    expect(rows).toEqual([{ step: 1 }]);
+    const look = async () => {
+      const { rows } = await sql<{ step: number }>`select fanfare.backfill_webhooks(${id}, 10) as step`.execute(db);
+      return rows[0]?.step;
+    };
+    expect(await look()).toBe(1);
     expect(await engine.deliveries({ webhookId: id }, { accountId })).toMatchObject([{ status: 'PARKED' }]);
+    expect(await engine.deliveries({ webhookId: id }, { accountId })).toHaveLength(1);
   });
 
   it('tells only a key with "introspect" which name may have been meant', async () => {
@@ -409,7 +413,7 @@ describe('a webhook that is made while events are stamped', () => {
     await writing;
     isWriting = false;
     await stamping;
-    while ((await sequencer.stampBatch()) === 'more'); // the last look may have been before the last note
+    while ((await sequencer.stampBatch()) === 'more'); // what was written while the last look found nothing
     const found = await positions();
     expect(found).toHaveLength(40);
     const all = Array.from({ length: 150 }, (_, at) => at + 1);

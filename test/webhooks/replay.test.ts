@@ -21,6 +21,7 @@ interface Shown {
   readonly created: number;
   readonly pending: number;
   readonly succeeded: number;
+  readonly cancelled: number;
   readonly finishedAt: string | null;
 }
 
@@ -227,29 +228,27 @@ describe('a replay', () => {
     const created = (await stepReplay(db(), { replayId: id }))?.born ?? 0;
     expect(created).toBeLessThan(40);
     scene.receiver.script(hooked.path, {}, {}, {}, {}, { after: held }, { after: held });
-    const worker = scene.engine.createWorker({ webhookCap: 2 });
-    scene.start(worker);
+    const stop = scene.start(scene.engine.createWorker({ webhookCap: 2 }));
     await eventually(() => expect(hooked.received()).toHaveLength(46));
     expect(await change('Cancel', id)).toMatchObject({
       status: 'CANCELLED',
       reason: 'the replay was cancelled',
       created,
-      cancelled: created - 6,
     });
     release();
-    await eventually(async () => expect(await show(id)).toMatchObject({ succeeded: 6, pending: 0 }));
-    expect(await stepReplay(db(), { replayId: id })).toMatchObject({
-      status: 'CANCELLED',
-      born: 0,
-      has_finished: true,
-    });
-    expect(await stepReplay(db(), { replayId: id })).toBeUndefined();
-    expect(hooked.received()).toHaveLength(46);
+    // what a worker had in hand arrives, and nothing else
+    await eventually(async () => expect(await show(id)).toMatchObject({ pending: 0 }));
+    await stop();
+    const { succeeded, cancelled } = await show(id);
+    expect(succeeded).toBeGreaterThanOrEqual(6);
+    expect(cancelled).toBe(created - succeeded);
+    expect(hooked.received()).toHaveLength(40 + succeeded);
+    await eventually(async () => (await stepReplay(db(), { replayId: id })) === undefined);
 
     expect(await change('Resume', id)).toMatchObject({
       status: 'RUNNING',
       reason: null,
-      pending: created - 6,
+      pending: cancelled,
       cancelled: 0,
     });
     expect(await finish(id)).toMatchObject({ status: 'DONE', created: 40, succeeded: 40, cancelled: 0 });

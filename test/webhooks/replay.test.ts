@@ -7,6 +7,7 @@ import { runReplays, stepReplay } from '../../src/webhooks/replayer.ts';
 import { eventually } from '../support/eventually.ts';
 import { urlOfDatabase } from '../support/postgres-client.ts';
 import { openReceiver } from '../support/receiver.ts';
+import { noteWritten } from '../support/toy-domain.ts';
 import { openWebhookEngine, textsOf, workOff } from './webhook-engine.ts';
 import { type Hooked, useWebhookScene } from './webhook-scene.ts';
 
@@ -318,6 +319,22 @@ describe('a replay', () => {
     expect(await positionsOf(id)).toEqual([5, 6, 7]);
     const again = await begin({ webhookId: hooked.id, startAfter: at(0), missing: true });
     expect(await finish(again.id)).toMatchObject({ status: 'DONE', looked: 8, created: 0 });
+  });
+
+  it('of what is missing sends what blocks its subject, but not what waits behind it', async () => {
+    const hooked = await hook({ retry: { delays: [] }, ordering: 'PER_SUBJECT', onExhausted: 'BLOCK' });
+    scene.receiver.script(hooked.path, { status: 400 });
+    const author = { accountId: scene.accountId, actor: null, requestId: null, causedBy: null };
+    await scene.engine.services.transact(author, async (tx) => {
+      for (const text of ['blocking', 'behind'])
+        await tx.emit(noteWritten, { subjectId: 'note_1', payload: { note: { noteId: 'note_1', text } } });
+    });
+    await scene.engine.stampedEvents(scene.accountId);
+    await workOff(scene.engine.createWorker());
+    const { id } = await begin({ webhookId: hooked.id, startAfter: at(0), missing: true });
+    expect(await finish(id)).toMatchObject({ status: 'DONE', looked: 2, created: 1, succeeded: 1 });
+    expect(textsOf(hooked.received())).toEqual(['blocking', 'blocking']);
+    expect(runsOf(hooked)).toEqual([undefined, id]);
   });
 
   it('of what is missing is not doubled by a second one, nor by the look back of a new webhook', async () => {

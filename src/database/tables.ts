@@ -198,6 +198,14 @@ export interface EngineTables {
     run: string | null;
     subject: string | null;
   };
+  'fanfare.replay': ReplayColumns & {
+    created_at: Generated<Date>;
+    rest_ms: Generated<number>;
+    next_step_at: Generated<Date>;
+    finished_at: Generated<Date | null>;
+  };
+  /** A view: with what is not yet in the counts. */
+  'fanfare.replay_state': ReplayColumns & { created_at: Date; finished_at: Date | null };
   'fanfare.attempt': {
     account_id: string;
     delivery_id: string;
@@ -238,6 +246,31 @@ export interface EngineTables {
     lease_until: Date;
     attempts: number;
   };
+}
+
+interface ReplayColumns {
+  id: string;
+  account_id: string;
+  webhook_id: string;
+  status: Generated<'RUNNING' | 'DONE' | 'CANCELLED'>;
+  reason: Generated<string | null>;
+  /** Exclusive. */
+  after_position: number;
+  /** Inclusive. */
+  to_position: number;
+  looked_to: number;
+  filter: JSONColumnType<Readonly<Record<string, readonly string[]>>>;
+  missing: boolean;
+  /** Deliveries a second. */
+  rate_limit: number | null;
+  created: Generated<number>;
+  succeeded: Generated<number>;
+  exhausted: Generated<number>;
+  cancelled: Generated<number>;
+  render_failed: Generated<number>;
+  /** Positions. */
+  expired: Generated<number>;
+  created_by: string | null;
 }
 
 interface ConsumerColumns {

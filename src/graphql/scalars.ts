@@ -11,7 +11,8 @@ export const DateTimeScalar = new GraphQLScalarType<Date, string>({
 
 const ISO = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)$/;
 
-function toDate(value: unknown): Date {
+/** What `DateTime` takes. @throws TypeError for all else */
+export function toDate(value: unknown): Date {
   const date =
     value instanceof Date ? value : new Date(typeof value === 'string' && isMoment(value) ? value : Number.NaN);
   if (Number.isNaN(date.getTime())) throw new TypeError('expected a moment such as "2026-01-31T12:00:00.000Z"');

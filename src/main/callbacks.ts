@@ -6,6 +6,7 @@ import { createSender } from '../webhooks/attempt.ts';
 import { provideFieldServices } from '../webhooks/field-services.ts';
 import { type CallbackGuard, createCallbackGuard } from '../webhooks/guard.ts';
 import { pruneDeliveries } from '../webhooks/prune.ts';
+import { runReplays } from '../webhooks/replayer.ts';
 import { createResolver } from '../webhooks/resolver.ts';
 import { createSealer, type Sealer } from '../webhooks/seal.ts';
 import { createWebhookWorker } from '../webhooks/worker.ts';
@@ -29,12 +30,13 @@ export function provideCallbacks({ stores, engine, config, observe }: RoleOption
   return { guard, sealer };
 }
 
-/** The role `webhooks`: sends what is due, and forgets what is past retention. */
+/** The role `webhooks`: sends what is due, steps replays, and forgets what is past retention. */
 export function createCallbackService(options: RoleOptions, { guard, sealer }: Callbacks): Service {
   const { stores, engine, config, observe } = options;
   const sender = createSender({ guard, version: readVersion(), proxy: config.webhooks.proxyUrl });
+  const services = { ...engine.services, database: stores.engineDatabase };
   const worker = createWebhookWorker({
-    engine: { ...engine.services, database: stores.engineDatabase },
+    engine: services,
     schema: engine.schema,
     sender,
     sealer,
@@ -51,6 +53,15 @@ export function createCallbackService(options: RoleOptions, { guard, sealer }: C
     );
     await Promise.all([
       worker.run(signal),
+      runReplays(
+        {
+          engine: services,
+          observe,
+          onBorn: () => worker.wake(),
+          pollMs: stores.engineDatabase.kind === 'pglite' ? 500 : 200,
+        },
+        signal,
+      ),
       runLoop({
         name: 'webhooks.prune',
         everyMs: 3_600_000,

@@ -67,7 +67,7 @@ function toHeaders(
   { claim, secrets }: ReadyDelivery,
   { body, timestampSeconds }: { readonly body: Uint8Array; readonly timestampSeconds: number },
 ) {
-  const { accountId, id, eventId, position } = claim;
+  const { accountId, id, eventId, position, run } = claim;
   const event =
     eventId === null
       ? {}
@@ -80,6 +80,7 @@ function toHeaders(
     'webhook-timestamp': String(timestampSeconds),
     'webhook-signature': sign({ secrets, id, timestampSeconds, body }),
     ...event,
+    ...(run === null ? {} : { 'fanfare-replay': run }),
   };
 }
 

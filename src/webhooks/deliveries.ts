@@ -46,9 +46,9 @@ export async function pingWebhook(tx: Tx, webhookId: string): Promise<DeliveryRe
 }
 
 /**
- * Sends a delivery again: an open one now, a finished one with a whole new schedule. It keeps its id, and its bytes as long as they are
- * stored; what could not be rendered, or was deleted a day after it had succeeded, is rendered anew. One under way, or due, is left as
- * it is.
+ * Sends a delivery again: an open one now, a finished one with a whole new schedule, as a run of its own, outside of any order. It keeps
+ * its id, and its bytes as long as they are stored; what could not be rendered, or was deleted a day after it had succeeded, is rendered
+ * anew. One under way, or due, is left as it is.
  * @throws EngineError NOT_FOUND; CONFLICT if its webhook is gone, can't be sent to or no longer wants the event, or the
  * event is past retention
  */
@@ -84,7 +84,7 @@ async function hasten(tx: Tx, id: string): Promise<void> {
     .execute();
 }
 
-/** Moves the record back among the open ones, if the webhook may still have the event. */
+/** Moves the record back among the open ones, as a run of one, if the webhook may still have the event. */
 async function reopen(tx: Tx, id: string): Promise<void> {
   const { rows } = await sql<{ id: string }>`
     with gone as (
@@ -95,8 +95,8 @@ async function reopen(tx: Tx, id: string): Promise<void> {
                           where l.seq = d.seq and fanfare.webhook_wants(w, e.name, e.subject_id, e.related, e.changed)) end)
       returning d.*
     )
-    insert into fanfare.delivery (account_id, id, webhook_id, seq, position, event_id, next_at, generation, attempts, body_key, born_at)
-    select account_id, id, webhook_id, seq, position, event_id, fanfare.now(), generation, attempts, body_key, born_at from gone
+    insert into fanfare.delivery (account_id, id, webhook_id, seq, position, event_id, next_at, generation, attempts, body_key, born_at, run)
+    select account_id, id, webhook_id, seq, position, event_id, fanfare.now(), generation, attempts, body_key, born_at, ${newId('rsd')} from gone
     returning id
   `.execute(tx.db);
   if (rows.length === 0) {

@@ -39,6 +39,11 @@ export function declareDelivery(builder: WebhookBuilder, attempt: ReturnType<typ
         description: 'Null for a ping, past retention, and where the key may not see it.',
         resolve: async ({ event_id }, _args, { loaders }) => (event_id && (await loaders.event(event_id))) as never,
       }),
+      run: t.exposeID('run', {
+        nullable: true,
+        description:
+          "The replay, `rpl_…`, or the manual resend, `rsd_…`, that it is of: the `fanfare-replay` of its requests. Null for an event's first way to the webhook.",
+      }),
       body: t.string({
         nullable: true,
         description:
@@ -103,6 +108,7 @@ export function addDeliveryQueries(builder: WebhookBuilder, ref: ReturnType<type
     fields: (t) => ({
       webhookId: t.id({}),
       eventId: t.id({}),
+      run: t.id({ description: 'Of this replay.' }),
       statuses: t.field({ type: [STATUS], description: 'Any of these.' }),
       since: t.field({ type: 'DateTime', description: 'Born then or later.' }),
       until: t.field({ type: 'DateTime', description: 'Born before.' }),
@@ -136,6 +142,7 @@ const STATUS = 'DeliveryStatus' as never;
 interface DeliveryFilter {
   readonly webhookId?: string | null;
   readonly eventId?: string | null;
+  readonly run?: string | null;
   readonly statuses?: readonly string[] | null;
   readonly since?: Date | null;
   readonly until?: Date | null;
@@ -149,12 +156,13 @@ const EITHER = 'EXHAUSTED';
 export function selectDeliveries(
   read: EngineContext<EngineTables>['read'],
   accountId: string,
-  { webhookId, eventId, statuses, since, until }: DeliveryFilter,
+  { webhookId, eventId, run, statuses, since, until }: DeliveryFilter,
 ) {
   let query = read.selectFrom('fanfare.delivery_record').selectAll().where('account_id', '=', accountId);
-  if (![webhookId, eventId].every((id) => isStorable(id ?? ''))) return query.where(sql<boolean>`false`);
+  if (![webhookId, eventId, run].every((id) => isStorable(id ?? ''))) return query.where(sql<boolean>`false`);
   if (webhookId) query = query.where('webhook_id', '=', webhookId);
   if (eventId) query = query.where('event_id', '=', eventId);
+  if (run) query = query.where('run', '=', run);
   // the id for the index, the birth for the partitions
   if (since) query = query.where('id', '>=', firstIdAt('dlv', since)).where('born_at', '>=', since);
   if (until) query = query.where('id', '<', firstIdAt('dlv', until)).where('born_at', '<', until);

@@ -8,19 +8,22 @@ import { addDeliveryQueries, declareDelivery } from './delivery-fields.ts';
 import { deliveryExhausted, WEBHOOK_EVENTS, webhookDisabled, webhookFailing, webhookRecovered } from './events.ts';
 import { declareHeaders } from './header-fields.ts';
 import { declareRetries } from './pace-fields.ts';
+import { addReplayChanges } from './replay-changes.ts';
+import { addReplayQueries, declareReplay } from './replay-fields.ts';
 import { addWebhookChanges } from './webhook-changes.ts';
 import { declareWebhook } from './webhook-fields.ts';
 
 /** A builder that knows the engine's tables. */
 export type WebhookBuilder = EngineBuilder<EngineTables>;
 
-/** Adds webhooks and deliveries to the graph: `domain.extend(addWebhookFields)`, then `provideFieldServices` per process. */
+/** Adds webhooks, deliveries and replays to the graph: `domain.extend(addWebhookFields)`, then `provideFieldServices` per process. */
 export function addWebhookFields(builder: EngineBuilder): void {
   const registry = registryOf(builder);
-  // node() finds both by their prefixes
-  registry.prefixes.set('Webhook', 'wh').set('Delivery', 'dlv');
+  // node() finds them by their prefixes
+  registry.prefixes.set('Webhook', 'wh').set('Delivery', 'dlv').set('Replay', 'rpl');
   registry.entities.set('Webhook', { name: 'Webhook', table: 'fanfare.webhook', scope: READ });
   registry.entities.set('Delivery', { name: 'Delivery', table: 'fanfare.delivery_record', scope: READ });
+  registry.entities.set('Replay', { name: 'Replay', table: 'fanfare.replay_state', scope: READ });
   registry.entities.set('Attempt', { name: 'Attempt', table: 'fanfare.attempt', scope: READ });
   for (const scope of [READ, WRITE]) registry.scopes.add(scope);
 
@@ -33,6 +36,9 @@ export function addWebhookFields(builder: EngineBuilder): void {
   const webhook = declareWebhook(typed, { delivery, attempt });
   addWebhookChanges(typed, webhook);
   addDeliveryChanges(typed, delivery);
+  const replay = declareReplay(typed, delivery);
+  addReplayQueries(typed, replay);
+  addReplayChanges(typed, replay);
   addNotices(typed, { webhook, delivery });
 }
 

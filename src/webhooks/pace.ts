@@ -56,8 +56,8 @@ function checkInFlight(value: number): number | null {
   throw new EngineError('BAD_INPUT', `"maxInFlight": expected 0 to ${MAX_IN_FLIGHT}, found ${value}`);
 }
 
-/** 0 is none. */
-function checkRate(value: number): number | null {
+/** Requests a second, of which 0 is no limit. @throws EngineError BAD_INPUT */
+export function checkRate(value: number): number | null {
   if (value === 0) return null;
   if (value >= RATES.least && value <= RATES.most) return value;
   throw new EngineError('BAD_INPUT', `"ratePerSecond": expected 0, or ${RATES.least} to ${RATES.most}, found ${value}`);

@@ -16,7 +16,7 @@ const BATCH = 1_000;
 /**
  * Ends open deliveries that were born before retention, such as a paused webhook's, whose events are going; deletes bodies a day after
  * all that were sent them have succeeded; then drops old partitions of records, attempts and bodies, and forgets which of their deliveries had
- * events. New partitions are made by `prune` of the outbox. Safe in several
+ * events, and replays that ended before retention. New partitions are made by `prune` of the outbox. Safe in several
  * processes at once; what is locked is left for the next call.
  */
 export async function pruneDeliveries(
@@ -32,7 +32,16 @@ export async function pruneDeliveries(
     ...(await dropOld(database, 'body', retentionDays + BODY_EXTRA_DAYS)),
   ];
   const forgotten = await forgetSubjects(database, retentionDays + BODY_EXTRA_DAYS);
-  observe({ name: 'prune.deliveries_done', dropped, expired, bodies, forgotten });
+  const replays = await forgetReplays(database, retentionDays);
+  observe({ name: 'prune.deliveries_done', dropped, expired, bodies, forgotten, replays });
+}
+
+async function forgetReplays({ db }: Database, retentionDays: number): Promise<number> {
+  const { numDeletedRows } = await db
+    .deleteFrom('fanfare.replay')
+    .where('finished_at', '<', sql<Date>`fanfare.now() - ${retentionDays}::int * interval '1 day'`)
+    .executeTakeFirst();
+  return Number(numDeletedRows);
 }
 
 /** In batches, so that no statement holds the log's readers for long. */

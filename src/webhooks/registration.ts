@@ -11,6 +11,7 @@ import type { HeaderChanges } from './custom-headers.ts';
 import type { CheckedSelection } from './grants.ts';
 import { reorderDeliveries } from './order.ts';
 import type { PaceColumns } from './pace.ts';
+import { endReplaysOf, WEBHOOK_DELETED } from './replay.ts';
 import type { Sealer } from './seal.ts';
 import { reviseHeaders } from './sealed-headers.ts';
 import { addSecret } from './secrets.ts';
@@ -139,11 +140,12 @@ export async function updateWebhook(
   return after;
 }
 
-/** Ends a webhook: its open deliveries are cancelled, its secrets are gone, the record of what was sent stays. */
+/** Ends a webhook: its open deliveries and its replays are cancelled, its secrets are gone, the record of what was sent stays. */
 export async function deleteWebhook(tx: Tx, { id, expectedVersion }: WebhookTarget): Promise<void> {
   await lockHead(tx);
   requireVersion(await lockWebhook(tx, id), expectedVersion);
-  await cancelDeliveries(tx, { webhookId: id, unwantedOnly: false, reason: 'the webhook was deleted' });
+  await cancelDeliveries(tx, { webhookId: id, unwantedOnly: false, reason: WEBHOOK_DELETED });
+  await endReplaysOf(tx, id);
   await tx.db.deleteFrom('fanfare.webhook').where('account_id', '=', tx.accountId).where('id', '=', id).execute();
 }
 

@@ -24,7 +24,7 @@ export function declareWebhook(
   declareOrder(builder);
   const status = builder.enumType('WebhookStatus', {
     description:
-      'PAUSED: deliveries are born and wait. DISABLED: the receiver answered 410, or for five days nothing came but failures; they are parked. `webhookResume` leads out of both. New values may be added: keep a default branch.',
+      'PAUSED: deliveries are born and wait, as long as retention lasts. DISABLED: the receiver answered 410, or for five days nothing came but failures; they wait, too, shown as PARKED. `webhookResume` leads out of both. New values may be added: keep a default branch.',
     values: WEBHOOK_STATUSES,
   });
   const circuit = builder.enumType('WebhookCircuit', {

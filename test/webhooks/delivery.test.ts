@@ -163,7 +163,7 @@ describe.each(['postgres', 'pglite'] as const)('a delivery on %s', (kind) => {
     expect(textsOf(received())).toEqual(texts);
   });
 
-  it('disables the webhook of a receiver that answers 410, and parks what is open until it is resumed', async () => {
+  it('disables the webhook of a receiver that answers 410, and collects and parks until it is resumed', async () => {
     const { id, path, received } = await hook();
     receiver.script(path, { status: 410 });
     await write('gone');
@@ -179,6 +179,7 @@ describe.each(['postgres', 'pglite'] as const)('a delivery on %s', (kind) => {
     await engine.advanceClock(600_000);
     await workOff(worker);
     expect(received()).toHaveLength(1);
+    expect(await deliveries({ webhookId: id })).toMatchObject([{ status: 'PARKED' }, { status: 'PARKED' }]);
     await run('mutation ($id: ID!) { webhookResume(id: $id) { __typename } }', { id });
     await workOff(worker);
     expect(textsOf(received())).toEqual(['gone', 'gone', 'kept']);

@@ -1,8 +1,8 @@
-import { sql, type Transaction } from 'kysely';
+import { type Kysely, sql } from 'kysely';
 import type { Database } from '../database/connect.ts';
 import type { EngineTables } from '../database/tables.ts';
 import type { Delivered } from './deliver.ts';
-import { type Turn, tellTurns } from './notices.ts';
+import { TELL_TURN } from './notices.ts';
 import type { Webhook } from './webhook.ts';
 
 /** Failures in a row from which on a webhook is held: its circuit is open. */
@@ -63,7 +63,7 @@ export interface Health {
    * Counts failures in a row, which narrow the webhook's window of claims; holds what answered 429 or 503 for as long as it
    * asked; holds what did not say, and what has failed five times in a row, for 1 s, then 2 s, 4 s … 60 s each time that it
    * fails again after a hold; disables what answered 410, and what has done nothing but fail for five days. Each webhook's turn for
-   * the worse, and the first success behind it, becomes an event in the same transaction: the row's lock makes it one, however many
+   * the worse, and the first success behind it, becomes an event in the same statement: the row's lock makes it one, however many
    * look at once. Only failures are looked at: a webhook that nothing is sent to is not disabled.
    *
    * Not in the transaction that finishes deliveries: changes of a webhook lock it before its deliveries, and would meet that
@@ -74,7 +74,7 @@ export interface Health {
 
 const NO_NEWS: HealthNews = { failing: [], disabled: [], recovered: [], held: new Map() };
 
-export function createHealth(database: Database): Health {
+export function createHealth({ db }: Database): Health {
   /** Webhooks that were failing when they were last noted here. */
   const failing = new Set<string>();
 
@@ -84,7 +84,7 @@ export function createHealth(database: Database): Health {
       // the next claims will know
       const fares = faresOf(delivered).filter((fare) => isNews(fare) || failing.has(fare.id));
       if (fares.length === 0) return NO_NEWS;
-      const rows = await database.transaction((tx) => writeAndTell(tx, fares));
+      const rows = await writeFares(db, fares);
       for (const { id } of fares) failing.delete(id);
       for (const { id } of rows.filter(({ is_failing }) => is_failing)) failing.add(id);
       return {
@@ -99,22 +99,20 @@ export function createHealth(database: Database): Health {
   };
 }
 
-interface NotedRow extends Turn {
+interface NotedRow {
+  readonly id: string;
   readonly is_failing: boolean;
+  readonly is_newly_failing: boolean;
+  readonly is_newly_disabled: boolean;
+  readonly is_recovered: boolean;
   readonly newly_held_until: Date | null;
-}
-
-async function writeAndTell(tx: Transaction<EngineTables>, fares: readonly Fare[]): Promise<readonly NotedRow[]> {
-  const rows = await writeFares(tx, fares);
-  await tellTurns(tx, rows);
-  return rows;
 }
 
 /**
  * While a webhook is held, what comes of attempts that were under way says no more than that it should be; nor does the failure,
  * after the hold, of one that began before its end. A pause that the receiver asks for counts whenever it asks.
  */
-async function writeFares(tx: Transaction<EngineTables>, fares: readonly Fare[]): Promise<readonly NotedRow[]> {
+async function writeFares(db: Kysely<EngineTables>, fares: readonly Fare[]): Promise<readonly NotedRow[]> {
   const { rows } = await sql<NotedRow>`
     with before as (
       select w.id, w.alarm, w.failing_since as failed_since, w.status <> 'DISABLED' as is_served, w.status = 'ACTIVE' as is_active,
@@ -143,21 +141,24 @@ async function writeFares(tx: Transaction<EngineTables>, fares: readonly Fare[])
       select j.*, j.ends_for is not null as is_newly_disabled, j.is_served and j.recovers and j.alarm is not null as is_recovered,
              j.is_served and j.ends_for is null and j.fails and (j.recovers or j.alarm is distinct from 'ON') as is_newly_failing
       from judged j
+    ), turned as (
+      update fanfare.webhook w
+      set failures = j.failures, holds = j.holds + (j.trips and not j.is_held)::int,
+          held_until = case when j.trips then greatest(w.held_until, fanfare.now() + j.next_hold_ms * interval '1 ms')
+                            -- kept until it is back: what began before its end is known by it
+                            when j.holds > 0 then w.held_until end,
+          failing_since = j.failing_since,
+          alarm = case when j.is_newly_disabled or j.is_newly_failing then 'ON' when not j.is_recovered then w.alarm end,
+          status = case when j.is_newly_disabled then 'DISABLED' else w.status end,
+          disabled_reason = coalesce(j.ends_for, w.disabled_reason)
+      from told j where w.id = j.id
+      returning w.id, w.account_id, w.description, w.failures, w.failing_since, j.failed_since, w.disabled_reason, j.status_code, j.error_class,
+                j.is_recovered, j.is_newly_failing, j.is_newly_disabled, w.failures > 0 or w.holds > 0 or w.alarm is not null as is_failing,
+                case when j.trips and not j.is_held then w.held_until end as newly_held_until
     )
-    update fanfare.webhook w
-    set failures = j.failures, holds = j.holds + (j.trips and not j.is_held)::int,
-        held_until = case when j.trips then greatest(w.held_until, fanfare.now() + j.next_hold_ms * interval '1 ms')
-                          -- kept until it is back: what began before its end is known by it
-                          when j.holds > 0 then w.held_until end,
-        failing_since = j.failing_since,
-        alarm = case when j.is_newly_disabled or j.is_newly_failing then 'ON' when not j.is_recovered then w.alarm end,
-        status = case when j.is_newly_disabled then 'DISABLED' else w.status end,
-        disabled_reason = coalesce(j.ends_for, w.disabled_reason)
-    from told j where w.id = j.id
-    returning w.id, w.account_id, w.description, w.failures, w.failing_since, j.failed_since, w.disabled_reason, j.status_code, j.error_class,
-              j.is_recovered, j.is_newly_failing, j.is_newly_disabled, w.failures > 0 or w.holds > 0 or w.alarm is not null as is_failing,
-              case when j.trips and not j.is_held then w.held_until end as newly_held_until
-  `.execute(tx);
+    select t.id, t.is_failing, t.is_newly_failing, t.is_newly_disabled, t.is_recovered, t.newly_held_until, (${TELL_TURN}) as told
+    from turned t
+  `.execute(db);
   return rows;
 }
 

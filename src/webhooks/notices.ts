@@ -1,4 +1,4 @@
-import type { Transaction } from 'kysely';
+import { sql, type Transaction } from 'kysely';
 import type { Database } from '../database/connect.ts';
 import type { EngineTables } from '../database/tables.ts';
 import { emitOwn } from '../outbox/emit-own.ts';
@@ -6,65 +6,30 @@ import { deliveryExhausted, WEBHOOK_EVENTS, webhookDisabled, webhookFailing, web
 import { type ClaimResult, type Finished, finishDeliveries } from './finish.ts';
 import { occurrenceOf } from './occurrence.ts';
 
-/** What changed of a webhook, as the statement that changed it gives it. */
-export interface Turn {
-  readonly id: string;
-  readonly account_id: string;
-  readonly description: string;
-  readonly failures: number;
-  readonly failing_since: Date | null;
-  /** Before the change. */
-  readonly failed_since: Date | null;
-  readonly disabled_reason: string | null;
-  /** Of the last attempt that failed. */
-  readonly status_code: number | null;
-  readonly error_class: string | null;
-  readonly is_recovered: boolean;
-  readonly is_newly_failing: boolean;
-  readonly is_newly_disabled: boolean;
-}
+/** A moment of the payload: in SQL as `Date.toISOString` has it. */
+const iso = (column: string) => sql`to_char(${sql.ref(column)} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`;
 
-/** Emits what the turns of webhooks make due, in the transaction that made them. */
-export async function tellTurns(tx: Transaction<EngineTables>, turns: readonly Turn[]): Promise<void> {
-  // first: a batch of attempts may hold a success, and failures behind it
-  const recovered = turns.filter(({ is_recovered }) => is_recovered);
-  await emitOwn(
-    tx,
-    webhookRecovered,
-    recovered.map((turn) => aboutOf(turn, { failingSince: toText(turn.failed_since) })),
-  );
-  const failing = turns.filter(({ is_newly_failing }) => is_newly_failing);
-  await emitOwn(
-    tx,
-    webhookFailing,
-    failing.flatMap((turn) => {
-      const failingSince = toText(turn.failing_since);
-      return failingSince === null ? [] : aboutOf(turn, { failingSince, ...factsOf(turn) });
-    }),
-  );
-  const disabled = turns.filter(({ is_newly_disabled }) => is_newly_disabled);
-  await emitOwn(
-    tx,
-    webhookDisabled,
-    disabled.map((turn) => {
-      const reason = turn.disabled_reason ?? '';
-      return aboutOf(turn, { reason, failingSince: toText(turn.failing_since), ...factsOf(turn) });
-    }),
-  );
-}
+const LAST_FAILURE = sql`'failures', t.failures, 'lastStatusCode', t.status_code, 'lastErrorClass', t.error_class`;
 
-function aboutOf<Facts extends object>({ id, account_id, description }: Turn, facts: Facts) {
-  const payload = { webhook: { webhookId: id, description }, ...facts };
-  return { accountId: account_id, subjectId: id, causedBy: null, payload };
-}
-
-function factsOf({ failures, status_code, error_class }: Turn) {
-  return { failures, lastStatusCode: status_code, lastErrorClass: error_class };
-}
-
-function toText(date: Date | null): string | null {
-  return date?.toISOString() ?? null;
-}
+/**
+ * Emits what the turn of a webhook makes due, inside the statement that made it: of its row `t`, which has the webhook's columns as
+ * they are now, `failed_since` as it was, and of the last failure `status_code` and `error_class`. Not in a statement behind it, since the
+ * webhook is not held before the commit. Recovery comes first: a batch of attempts may hold a success, and failures behind it.
+ */
+export const TELL_TURN = sql`
+  select count(a.id) from (
+    select * from (values
+      (${webhookRecovered.name}, ${webhookRecovered.version}::int, t.is_recovered, jsonb_build_object('failingSince', ${iso('t.failed_since')})),
+      (${webhookFailing.name}, ${webhookFailing.version}::int, t.is_newly_failing,
+        jsonb_build_object('failingSince', ${iso('t.failing_since')}, ${LAST_FAILURE})),
+      (${webhookDisabled.name}, ${webhookDisabled.version}::int, t.is_newly_disabled,
+        jsonb_build_object('failingSince', ${iso('t.failing_since')}, 'reason', t.disabled_reason, ${LAST_FAILURE}))
+    ) as every (name, version, is_due, facts)
+    where every.is_due offset 0
+  ) due
+  cross join lateral fanfare.append(t.account_id, due.name, t.id,
+    jsonb_build_object('webhook', jsonb_build_object('webhookId', t.id, 'description', t.description)) || due.facts,
+    null, due.version, null, null, null, true) a`;
 
 /** What was written, and how many events that are to be stamped. */
 export interface Told {

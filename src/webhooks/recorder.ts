@@ -44,7 +44,10 @@ export function createRecorder(deps: RecorderDeps): Recorder {
     isWriting = true;
     while (waiting.length > 0) {
       const batch = waiting.splice(0, MAX_BATCH);
-      await write(batch.map(({ delivered }) => delivered));
+      const delivered = batch.map((each) => each.delivered);
+      // what is handed back comes second: until a receiver's failure is noted, its webhook is not held, and would be claimed again
+      for (const part of [delivered.filter(isAttempt), delivered.filter((each) => !isAttempt(each))])
+        if (part.length > 0) await write(part);
       for (const { written } of batch) written();
     }
     isWriting = false;
@@ -120,4 +123,8 @@ export function createRecorder(deps: RecorderDeps): Recorder {
         if (!isWriting) void writeAll();
       }),
   };
+}
+
+function isAttempt({ result }: Delivered): boolean {
+  return 'attempt' in result;
 }

@@ -4,29 +4,56 @@ import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
-// `npm run test:long [-- [--data FOLDER] [vitest's arguments]]`: all tests, the long ones too. FOLDER holds online-retail.csv,
-// on which the replay is tested; without it, on a file of that size that is made up.
+// `npm run test:long [-- [--data FOLDER] [--attacks FILE] [--fanout N] [vitest's arguments]]`: all tests, the long ones too. FOLDER holds
+// online-retail.csv, on which the replay is tested; without it, on a file of that size that is made up. FILE lists attacks, as JSON: it
+// is checked that each on webhooks has its test. N, 1 to 50, is how many webhooks ask for each event while workers are killed.
 
 const VITEST = fileURLToPath(new URL('../node_modules/vitest/vitest.mjs', import.meta.url));
 const args = process.argv.slice(2);
 
-/** Takes `--data FOLDER` or `--data=FOLDER` out; everything else is vitest's. */
-function readDataFolder(): { readonly folder: string | undefined; readonly others: readonly string[] } {
-  const { tokens } = parseArgs({ args, options: { data: { type: 'string' } }, strict: false, tokens: true });
-  const found = tokens.filter((token) => token.kind === 'option').find(({ name }) => name === 'data');
-  if (found === undefined) return { folder: undefined, others: args };
-  const others = args.toSpliced(found.index, found.inlineValue ? 1 : 2);
-  if (found.value === undefined) throw new Error('--data needs a folder: --data FOLDER');
-  const folder = resolve(found.value);
-  if (!existsSync(join(folder, 'online-retail.csv'))) throw new Error(`expected online-retail.csv in ${folder}`);
-  return { folder, others };
+/** What is ours, by the name of its option: the variable that the tests read, and what is wrong with a value. */
+const OPTIONS: Readonly<Record<string, { readonly variable: string; fault(value: string): string | undefined }>> = {
+  data: {
+    variable: 'FANFARE_DATA',
+    fault: (folder) =>
+      existsSync(join(folder, 'online-retail.csv')) ? undefined : `expected online-retail.csv in ${folder}`,
+  },
+  attacks: {
+    variable: 'FANFARE_ATTACKS',
+    fault: (file) => (existsSync(file) ? undefined : `expected a file at ${file}`),
+  },
+  fanout: {
+    variable: 'FANFARE_FANOUT',
+    fault: (count) => (/^([1-9]|[1-4]\d|50)$/.test(count) ? undefined : `expected 1 to 50, found ${count}`),
+  },
+};
+
+/** Takes each `--option VALUE` or `--option=VALUE` of ours out; everything else is vitest's. */
+function readOptions(): { readonly env: Readonly<Record<string, string>>; readonly others: readonly string[] } {
+  const env: Record<string, string> = {};
+  const options = Object.fromEntries(Object.keys(OPTIONS).map((name) => [name, { type: 'string' as const }]));
+  const { tokens } = parseArgs({ args, options, strict: false, tokens: true });
+  const ours = tokens.filter((token) => token.kind === 'option' && token.name in OPTIONS);
+  const taken = new Set<number>();
+  for (const token of ours) {
+    if (token.kind !== 'option') continue;
+    const option = OPTIONS[token.name];
+    if (option === undefined) continue;
+    if (token.value === undefined) throw new Error(`--${token.name} needs a value`);
+    const value = token.name === 'fanout' ? token.value : resolve(token.value);
+    const fault = option.fault(value);
+    if (fault !== undefined) throw new Error(fault);
+    env[option.variable] = value;
+    taken.add(token.index);
+    if (!token.inlineValue) taken.add(token.index + 1);
+  }
+  return { env, others: args.filter((_, at) => !taken.has(at)) };
 }
 
-function run(folder: string | undefined, others: readonly string[]): void {
-  const data = folder === undefined ? {} : { FANFARE_DATA: folder };
+function run(env: Readonly<Record<string, string>>, others: readonly string[]): void {
   const child = spawn(process.execPath, [VITEST, 'run', ...others], {
     stdio: 'inherit',
-    env: { ...process.env, FANFARE_LONG: '1', ...data },
+    env: { ...process.env, FANFARE_LONG: '1', ...env },
   });
   // a terminal's Ctrl-C reaches both: vitest ends in order, and this waits for it
   process.on('SIGINT', () => {});
@@ -37,8 +64,8 @@ function run(folder: string | undefined, others: readonly string[]): void {
 }
 
 try {
-  const { folder, others } = readDataFolder();
-  run(folder, others);
+  const { env, others } = readOptions();
+  run(env, others);
 } catch (error) {
   process.stderr.write(`test:long: ${error instanceof Error ? error.message : String(error)}\n`);
   process.exitCode = 2;

@@ -7,6 +7,7 @@ import { benchMemory } from './memory.ts';
 import { benchOrders } from './orders.ts';
 import { benchResume } from './resume.ts';
 import { benchStalled, benchStalledMany } from './stalled.ts';
+import { benchSteady } from './steady.ts';
 import { benchDocuments, benchStock } from './stock.ts';
 import { benchStream } from './stream.ts';
 import { type BenchArguments, readArguments, UsageError } from './support/arguments.ts';
@@ -21,6 +22,7 @@ const BENCHES: ReadonlyMap<string, Bench> = new Map([
   ['latency', benchLatency],
   ['stream', benchStream],
   ['deliveries', benchDeliveries],
+  ['steady', benchSteady],
   ['fanout', benchFanout],
   ['sse', benchSse],
   ['memory', benchMemory],

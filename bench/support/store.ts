@@ -72,28 +72,28 @@ export function productsOf(order: number, ids: readonly string[]): string[] {
 
 /** Another program, with a connection of its own: to open one for each transaction would cost both cores milliseconds. */
 export interface Emitter {
-  /** Has the database emit changes of stock in one transaction. */
-  emit(count: number): Promise<void>;
+  /** Has the database emit changes of stock in one transaction. @param skuLength makes them larger */
+  emit(count: number, skuLength?: number): Promise<void>;
   stop(): Promise<void>;
 }
 
 export async function openEmitter(databaseUrl: string): Promise<Emitter> {
   const client = new pg.Client({ connectionString: databaseUrl });
   await client.connect();
-  return { emit: (count) => emitBy(client, count), stop: () => client.end() };
+  return { emit: (count, skuLength) => emitBy(client, count, skuLength), stop: () => client.end() };
 }
 
 /** Has the database emit changes of stock in one transaction, over a connection that is opened for it. */
-export async function emitStockChanges(databaseUrl: string, count: number): Promise<void> {
-  await withClient(databaseUrl, (client) => emitBy(client, count));
+export async function emitStockChanges(databaseUrl: string, count: number, skuLength?: number): Promise<void> {
+  await withClient(databaseUrl, (client) => emitBy(client, count, skuLength));
 }
 
-async function emitBy(client: pg.Client, count: number): Promise<void> {
+async function emitBy(client: pg.Client, count: number, skuLength = 0): Promise<void> {
   await client.query(
     `select fanfare.emit('acc_default', 'stock.changed', 'prod_bench' || n,
-       jsonb_build_object('sku', 'SKU-' || n, 'stock', 1000 + n, 'by', 1, 'reason', 'ADJUSTED', 'orderId', null), array['stock'])
+       jsonb_build_object('sku', rpad('SKU-' || n, greatest($2::int, length('SKU-' || n)), '.'), 'stock', 1000 + n, 'by', 1, 'reason', 'ADJUSTED', 'orderId', null), array['stock'])
      from generate_series(1, $1) n`,
-    [count],
+    [count, skuLength],
   );
 }
 

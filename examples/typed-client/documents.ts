@@ -64,6 +64,10 @@ export type WebhookCreateInput = {
   readonly maxInFlight?: number | null | undefined;
   /** An object of at most 4 KiB, kept for the caller. */
   readonly metadata?: unknown;
+  /** With PER_SUBJECT, when a delivery has used up its attempts: SKIP lets the next of its subject go, BLOCK has them wait until `deliveryRetry` succeeds, or for SKIP. */
+  readonly onExhausted?: WebhookOnExhausted | null | undefined;
+  /** PER_SUBJECT: within one subject each delivery waits for the end of the one before it. One that keeps failing holds up its subject only. */
+  readonly ordering?: WebhookOrdering | null | undefined;
   /** … or a subscription document with one root field, whose value becomes `data`. */
   readonly query?: string | null | undefined;
   /** Requests a second at most, in all processes, retries included: 0.01 to 1000; 0: no limit. What it holds back waits, and is no attempt. */
@@ -79,6 +83,16 @@ export type WebhookCreateInput = {
   /** Of the document. */
   readonly variables?: unknown;
 };
+
+/** What becomes of those that wait for a delivery which has used up its attempts. */
+export type WebhookOnExhausted =
+  | 'BLOCK'
+  | 'SKIP';
+
+/** Which order a webhook's deliveries keep. PER_SUBJECT: within one subject each delivery waits for the end of the one before it. One that keeps failing holds up its subject only. New values may be added: keep a default branch. */
+export type WebhookOrdering =
+  | 'PER_SUBJECT'
+  | 'UNORDERED';
 
 /** When a delivery is tried again. Each wait is stretched or shortened by up to a tenth. */
 export type WebhookRetryInput = {

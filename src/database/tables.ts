@@ -153,7 +153,11 @@ export interface EngineTables {
     run: string | null;
     /** Set where the order within it is kept. */
     subject: string | null;
+    /** Its attempts are used up, and those of its subject behind it wait. */
+    is_blocking: Generated<boolean>;
   };
+  /** Whose turn it is to send to a webhook. */
+  'fanfare.turn': { webhook_id: string; holder: string; lease_until: Date };
   'fanfare.delivery_done': {
     account_id: string;
     id: string;
@@ -185,6 +189,8 @@ export interface EngineTables {
     born_at: Date;
     next_at: Date | null;
     finished_at: Date | null;
+    run: string | null;
+    subject: string | null;
   };
   'fanfare.attempt': {
     account_id: string;

@@ -1,18 +1,11 @@
-import { request as startRequest } from 'undici';
 import { systemClock } from '../runtime/clock.ts';
 import { createDispatcher } from './dispatcher.ts';
-import {
-  AttemptAbortedError,
-  type AttemptResult,
-  classifyError,
-  classifyForbidden,
-  classifyStatus,
-  DeadlineError,
-} from './failure.ts';
+import { type AttemptEvidence, describeExchange } from './evidence.ts';
+import { Exchange } from './exchange.ts';
+import { AttemptAbortedError, type AttemptResult } from './failure.ts';
 import type { CallbackGuard } from './guard.ts';
-import { type CapturedResponse, captureHeaders, readBody } from './response.ts';
-import { parseRetryAfter } from './retry-after.ts';
-import { createSocketWatch, type SocketTrace } from './socket-watch.ts';
+import { createTargetReader, type Target } from './target.ts';
+import { createUnderWay } from './under-way.ts';
 
 /** One signed request, ready to go out. */
 export interface AttemptRequest {
@@ -25,27 +18,13 @@ export interface AttemptRequest {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** What is known after an attempt. The response's part is filled as far as it came, whatever ended the exchange. */
-export interface AttemptEvidence {
-  readonly statusCode: number | undefined;
-  readonly responseHeaders: CapturedResponse['responseHeaders'];
-  readonly responseBody: string;
-  readonly isTruncated: boolean;
-  /** From the call to the end of the response, name resolution and connecting included; of a monotonic clock. */
-  readonly durationMs: number;
-  /** Who was sent to; undefined if nothing was sent, and behind a proxy. */
-  readonly remoteAddress: string | undefined;
-  /** What the receiver asked for beside a failure, not capped. */
-  readonly retryAfterMs: number | undefined;
-}
-
 export type AttemptOutcome = AttemptEvidence & AttemptResult;
 
 export interface SenderOptions {
   readonly guard: CallbackGuard;
   /** The program's version, for `user-agent: Fanfare/<version>`. */
   readonly version: string;
-  /** For the whole exchange: names, connecting, sending, the response's last byte. @default 15_000 (ms) */
+  /** For the whole exchange: names, connecting, sending, the response's last byte. It may last 0.25 s longer. @default 15_000 (ms) */
   readonly deadlineMs?: number;
   /** For TCP and TLS together. @default 5_000 (ms) */
   readonly connectTimeoutMs?: number;
@@ -79,116 +58,53 @@ export interface Sender {
 export function createSender(options: SenderOptions): Sender {
   const { guard, version, deadlineMs = 15_000, connectTimeoutMs = 5_000, proxy, ca, clock = systemClock } = options;
   const dispatcher = createDispatcher({ guard, connectTimeoutMs, proxy, ca });
-  const watch = createSocketWatch({ maxResponseBytes: MAX_RESPONSE_BYTES });
-  const underWay = new Set<Promise<unknown>>();
+  const readTarget = createTargetReader(guard);
+  const underWay = createUnderWay(deadlineMs);
+  const hasProxy = proxy !== undefined;
+  const ownHeaders = {
+    'content-type': 'application/json',
+    'user-agent': `Fanfare/${version}`,
+    'accept-encoding': 'identity',
+  };
 
-  function send(request: AttemptRequest): Promise<AttemptOutcome> {
-    const attempt = makeAttempt(request);
-    const settled: Promise<unknown> = attempt.then(
-      () => underWay.delete(settled),
-      () => underWay.delete(settled),
-    );
-    underWay.add(settled);
-    return attempt;
+  function send({ url, headers: given, body, signal }: AttemptRequest): Promise<AttemptOutcome> {
+    const headers = { ...given, ...ownHeaders };
+    return new Promise((resolve, reject) => {
+      const exchange = new Exchange(signal, (ended, { result, error }) => {
+        underWay.remove(ended);
+        if (result === undefined) reject(error);
+        else resolve(describeExchange(ended, { result, error, headers, body, hasProxy, clock }));
+      });
+      underWay.add(exchange);
+      start(exchange, { url, headers, body, signal });
+    });
   }
 
-  async function makeAttempt(request: AttemptRequest): Promise<AttemptOutcome> {
-    const startedAtMs = performance.now();
-    const deadline = startDeadline(deadlineMs, request.signal);
-    const exchange = createExchange();
-    try {
-      const result = await exchangeOnce(request, deadline.signal, exchange).catch(classifyError);
-      return describe(result, exchange, performance.now() - startedAtMs);
-    } finally {
-      deadline.clear();
-      exchange.trace?.release();
+  function start(exchange: Exchange, request: AttemptRequest): void {
+    const target = readTarget(request.url);
+    if (request.signal?.aborted) exchange.giveUp(new AttemptAbortedError());
+    else if (!target.ok) exchange.refuse(target);
+    else if (!hasProxy) dispatch(exchange, request, target);
+    else {
+      // the proxy connects by itself: no connector of ours checks
+      guard.check(request.url).then(
+        (checked) => (checked.ok ? dispatch(exchange, request, target) : exchange.refuse(checked)),
+        (error) => exchange.onResponseError(undefined, error),
+      );
     }
   }
 
-  async function exchangeOnce(
-    request: AttemptRequest,
-    signal: AbortSignal,
-    exchange: Exchange,
-  ): Promise<AttemptResult> {
-    signal.throwIfAborted();
-    const checked =
-      proxy === undefined ? guard.checkText(request.url) : await unlessAborted(guard.check(request.url), signal);
-    if (!checked.ok) return classifyForbidden({ transient: false, ...checked });
-    const { result, trace } = watch.trace(() => startRequest(checked.url, toRequestOptions(request, signal)));
-    exchange.trace = trace;
-    // undici heeds a signal only once the request is written: waiting for a connection, it would outlast the deadline.
-    const { statusCode, headers, body } = await unlessAborted(result, signal);
-    Object.assign(exchange.response, { statusCode, responseHeaders: captureHeaders(headers) });
-    await readBody(body, (kept) => Object.assign(exchange.response, kept));
-    return classifyStatus(statusCode);
-  }
-
-  function toRequestOptions(request: AttemptRequest, signal: AbortSignal) {
-    const headers = {
-      ...request.headers,
-      'content-type': 'application/json',
-      'user-agent': `Fanfare/${version}`,
-      'accept-encoding': 'identity',
-    };
-    return { dispatcher, method: 'POST' as const, headers, body: request.body, signal };
-  }
-
-  function describe(result: AttemptResult, exchange: Exchange, durationMs: number): AttemptOutcome {
-    const { response, trace } = exchange;
-    const hasFailed = result.kind !== 'succeeded';
-    return {
-      ...result,
-      ...response,
-      durationMs: Math.round(durationMs),
-      remoteAddress: proxy === undefined ? trace?.remoteAddress : undefined,
-      retryAfterMs: hasFailed ? parseRetryAfter(response.responseHeaders['retry-after'], clock.now()) : undefined,
-    };
+  function dispatch(exchange: Exchange, { headers, body }: AttemptRequest, { origin, path }: Target): void {
+    if (!exchange.isSettled) dispatcher.dispatch({ origin, path, method: 'POST', headers, body }, exchange);
   }
 
   return {
     send,
     async close() {
-      await Promise.all(underWay);
+      await underWay.ended();
+      underWay.close();
       // destroy, not close: nothing of ours is left to wait for, and a silent proxy may keep a tunnel pending.
       await dispatcher.destroy();
-      watch.close();
     },
   };
 }
-
-/** What is learnt while an exchange goes on, so that it is not lost when the exchange ends in an error. */
-interface Exchange {
-  trace: SocketTrace | undefined;
-  readonly response: Omit<CapturedResponse, 'statusCode'> & { readonly statusCode: number | undefined };
-}
-
-function createExchange(): Exchange {
-  return {
-    trace: undefined,
-    response: { statusCode: undefined, responseHeaders: {}, responseBody: '', isTruncated: false },
-  };
-}
-
-/** Both limits in one signal: undici's own time-outs are per phase, and a response that drips renews them (measured). */
-function startDeadline(deadlineMs: number, given: AbortSignal | undefined) {
-  const controller = new AbortController();
-  const giveUp = () => controller.abort(new AttemptAbortedError());
-  const timer = setTimeout(() => controller.abort(new DeadlineError(deadlineMs)), deadlineMs);
-  if (given?.aborted) giveUp();
-  given?.addEventListener('abort', giveUp, { once: true });
-  const clear = () => {
-    clearTimeout(timer);
-    given?.removeEventListener('abort', giveUp);
-  };
-  return { signal: controller.signal, clear };
-}
-
-function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    signal.addEventListener('abort', () => reject(signal.reason), { once: true });
-    work.then(resolve, reject);
-  });
-}
-
-/** Of everything that arrives for one request, headers and framing included; body text is cut far below. */
-const MAX_RESPONSE_BYTES = 65_536;

@@ -24,52 +24,44 @@ export function bodyKey(webhook: Webhook, documentSource: string): string {
     .slice(0, 22);
 }
 
-/** The bodies that are there already. */
+/** The bodies that are stored under these keys. */
 export async function readBodies(
   db: Kysely<EngineTables>,
   wanted: readonly { readonly seq: number; readonly key: string; readonly eventId: string | null }[],
-): Promise<StoredBody[]> {
+): Promise<readonly StoredBody[]> {
   if (wanted.length === 0) return [];
   const occurred = occurrenceOf(wanted.map(({ eventId }) => eventId));
-  let query = db
-    .selectFrom('fanfare.body')
-    .select(['seq', 'key', 'body'])
-    .where('seq', 'in', [...new Set(wanted.map(({ seq }) => seq))])
-    .where('key', 'in', [...new Set(wanted.map(({ key }) => key))]);
-  if (occurred !== undefined) {
-    query = query.where('occurred_at', '>=', occurred.first).where('occurred_at', '<=', occurred.last);
-  }
-  return query.execute();
+  const { rows } = await sql<StoredBody>`
+    select b.seq, b.key, b.body from fanfare.body b
+    where b.seq = any(${[...new Set(wanted.map(({ seq }) => seq))]}::bigint[]) and b.key = any(${[...new Set(wanted.map(({ key }) => key))]}::text[])
+      and b.occurred_at between ${occurred?.first ?? '-infinity'}::timestamptz and ${occurred?.last ?? 'infinity'}::timestamptz
+  `.execute(db);
+  return rows;
 }
 
-/** Stores bodies; where another process was faster its bytes stay, and are the ones to send: read them. */
-export async function storeBodies(
-  db: Kysely<EngineTables>,
-  bodies: readonly (StoredBody & { readonly occurredAt: Date })[],
-): Promise<void> {
-  if (bodies.length === 0) return;
-  await db
-    .insertInto('fanfare.body')
-    .values(bodies.map(({ seq, key, body, occurredAt }) => ({ seq, key, body, occurred_at: occurredAt })))
-    .onConflict((conflict) => conflict.doNothing())
-    .execute();
+/** A rendered body, and the claims that are to send it. */
+export interface FreshBody extends StoredBody {
+  readonly occurredAt: Date;
+  readonly claims: readonly Claim[];
 }
 
 /**
- * Ties deliveries to their bodies, for all attempts to come.
- * @returns the ids of those whose claim still holds: only these may be sent
+ * Stores bodies and ties deliveries to them, for all attempts to come. Where another process was faster its bytes stay.
+ * @returns the bodies to send, by delivery: only of those whose claim still holds
  */
-export async function assignBodies(
+export async function storeBodies(
   { db }: Database,
-  assignments: readonly { readonly claim: Claim; readonly key: string }[],
-): Promise<ReadonlySet<string>> {
-  if (assignments.length === 0) return new Set();
-  const rows = assignments.map(({ claim: { accountId, id, generation }, key }) => ({ accountId, id, generation, key }));
-  const { rows: held } = await sql<{ id: string }>`
-    update fanfare.delivery d set body_key = a.key
-    from jsonb_to_recordset(${JSON.stringify(rows)}::jsonb) as a ("accountId" text, id text, generation int, key text)
-    where d.account_id = a."accountId" and d.id = a.id and d.generation = a.generation and d.lease_until is not null
-    returning d.id
+  bodies: readonly FreshBody[],
+): Promise<ReadonlyMap<string, string>> {
+  if (bodies.length === 0) return new Map();
+  const ties = bodies.flatMap(({ seq, key, claims }) => claims.map((claim) => ({ claim, seq, key })));
+  const { rows } = await sql<{ id: string; body: string | null }>`
+    select id, body from fanfare.store_bodies(
+      ${bodies.map(({ seq }) => seq)}::bigint[], ${bodies.map(({ key }) => key)}::text[],
+      ${bodies.map(({ occurredAt }) => occurredAt.toISOString())}::timestamptz[], ${bodies.map(({ body }) => body)}::text[],
+      ${ties.map(({ claim }) => claim.accountId)}::text[], ${ties.map(({ claim }) => claim.id)}::text[],
+      ${ties.map(({ claim }) => claim.generation)}::int[], ${ties.map(({ key }) => key)}::text[])
   `.execute(db);
-  return new Set(held.map(({ id }) => id));
+  const ours = new Map(bodies.flatMap(({ body, claims }) => claims.map(({ id }) => [id, body] as const)));
+  return new Map(rows.map(({ id, body }) => [id, body ?? ours.get(id) ?? '']));
 }

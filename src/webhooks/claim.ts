@@ -23,44 +23,55 @@ export interface Claim {
   readonly bodyKey: string | null;
   /** The replay or the resend that it is of; null for an event's first way to the webhook. */
   readonly run: string | null;
+  /** Within which it keeps the order; null: none. */
+  readonly subject: string | null;
 }
 
 export interface ClaimLimits {
-  /** Claims at most. */
+  /** Who claims: a webhook is sent to by one holder at a time, until what it has claimed has ended, or its leases have run out. */
+  readonly holder: string;
+  /** Claims at most, within the webhooks' caps. */
   readonly limit: number;
   /** How many of these are only for webhooks with nothing under way. */
   readonly reserved: number;
   readonly leaseMs: number;
-  /** Deliveries of one webhook that may be under way in all processes. */
+  /** Deliveries of one webhook that may be under way. */
   readonly webhookCap: number;
   /** Deliveries of one account that may be under way in this process. */
   readonly accountCap: number;
   /** How many are, by account. */
   readonly busy: ReadonlyMap<string, number>;
+  /** Claims at most beyond the webhooks' caps. */
+  readonly aheadLimit: number;
+  /** How many of its first due ones a webhook may have claimed, where that is more than its cap. */
+  readonly ahead: ReadonlyMap<string, number>;
+  /** Webhooks that it has nothing of any more: another may have their turn, unless they are claimed from again. */
+  readonly idle?: readonly string[];
 }
 
 /**
  * Claims due deliveries: one statement, whose shape and reasons are in `fanfare.claim_deliveries`. Within a webhook they
- * come in the order of their due times, then of the log; two processes never get the same.
+ * come in the order of their due times, then of the log; two processes never get the same, nor any of one webhook at once.
  */
 export async function claimDeliveries({ db }: Database, limits: ClaimLimits): Promise<Claim[]> {
-  const { limit, reserved, leaseMs, webhookCap, accountCap, busy } = limits;
+  const { holder, limit, reserved, leaseMs, webhookCap, accountCap, busy, aheadLimit, ahead, idle = [] } = limits;
   const { rows } = await sql<ClaimRow>`
-    select * from fanfare.claim_deliveries(${limit}::int, ${reserved}::int, ${leaseMs}::int * interval '1 ms', ${webhookCap}::int, ${accountCap}::int,
-      ${[...busy.keys()]}::text[], ${[...busy.values()]}::int[])
+    select * from fanfare.claim_deliveries(${holder}, ${limit}::int, ${aheadLimit}::int, ${reserved}::int, ${leaseMs}::int * interval '1 ms',
+      ${webhookCap}::int, ${JSON.stringify(Object.fromEntries(ahead))}::jsonb, ${accountCap}::int,
+      ${[...busy.keys()]}::text[], ${[...busy.values()]}::int[], ${idle}::text[])
   `.execute(db);
   return rows.map(toClaim).sort((a, b) => a.position - b.position);
 }
 
 /**
- * Lengthens the leases of claims that nobody has claimed anew. What another statement has locked is left out: it is being
- * finished, or taken over.
+ * Lengthens the leases of claims that nobody has claimed anew, and the turns of their webhooks. What another statement has locked
+ * is left out: it is being finished, or taken over.
  * @returns the ids of those that are renewed
  */
 export async function renewClaims(
   { db }: Database,
   claims: readonly Claim[],
-  leaseMs: number,
+  { holder, leaseMs }: Pick<ClaimLimits, 'holder' | 'leaseMs'>,
 ): Promise<ReadonlySet<string>> {
   const { rows } = await sql<{ id: string }>`
     with mine as (
@@ -70,11 +81,23 @@ export async function renewClaims(
       join fanfare.delivery d on d.account_id = held.account_id and d.id = held.id
       where d.generation = held.generation and d.lease_until is not null
       order by d.account_id, d.id for update of d skip locked
+    ), turn as (
+      select t.webhook_id from fanfare.turn t
+      where t.holder = ${holder} and t.webhook_id = any(${[...new Set(claims.map(({ webhookId }) => webhookId))]}::text[])
+      order by t.webhook_id for update of t skip locked
+    ), kept as (
+      update fanfare.turn t set lease_until = clock_timestamp() + ${leaseMs}::int * interval '1 ms'
+      from turn where t.webhook_id = turn.webhook_id
     )
     update fanfare.delivery d set lease_until = clock_timestamp() + ${leaseMs}::int * interval '1 ms'
     from mine where d.account_id = mine.account_id and d.id = mine.id returning d.id
   `.execute(db);
   return new Set(rows.map(({ id }) => id));
+}
+
+/** Lets others have a turn at once; without, they wait until the leases of the last claims have run out. */
+export async function endTurns({ db }: Database, holder: string): Promise<void> {
+  await sql`delete from fanfare.turn t where t.holder = ${holder}`.execute(db);
 }
 
 interface ClaimRow {
@@ -90,6 +113,7 @@ interface ClaimRow {
   readonly since_first_ms: number;
   readonly body_key: string | null;
   readonly run: string | null;
+  readonly subject: string | null;
 }
 
 function toClaim(row: ClaimRow): Claim {
@@ -106,5 +130,6 @@ function toClaim(row: ClaimRow): Claim {
     sinceFirstMs: row.since_first_ms,
     bodyKey: row.body_key,
     run: row.run,
+    subject: row.subject,
   };
 }

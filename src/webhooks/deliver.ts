@@ -1,11 +1,12 @@
 import type { EngineServices } from '../graphql/context.ts';
 import type { AttemptOutcome, Sender } from './attempt.ts';
 import type { Claim } from './claim.ts';
+import { NO_STEPS } from './connection-timings.ts';
 import type { AttemptRecord, ClaimResult } from './finish.ts';
 import { scheduleOf } from './pace.ts';
 import type { ReadyDelivery } from './prepare.ts';
 import { nextAttemptDelayMs, type Schedule } from './schedule.ts';
-import { signPayload } from './sign.ts';
+import type { SignatureRequest } from './sign.ts';
 import type { Webhook } from './webhook.ts';
 
 export interface DeliverDeps {
@@ -13,6 +14,7 @@ export interface DeliverDeps {
   readonly sender: Pick<Sender, 'send'>;
   /** A number in [0, 1): the retry's jitter. */
   readonly random: () => number;
+  readonly sign: (request: SignatureRequest) => string;
 }
 
 /** What came of an attempt: its result, and what it says of the receiver. */
@@ -38,7 +40,7 @@ export type ReceiverState =
  * Takes no longer than the sender's deadline.
  */
 export async function deliver(deps: DeliverDeps, ready: ReadyDelivery, signal: AbortSignal): Promise<Delivered> {
-  const { claim, webhook, body } = ready;
+  const { claim, webhook } = ready;
   const startedAt = new Date(deps.engine.clock.now());
   const outcome = await send().catch(brokenRequest);
   const schedule = scheduleOf(webhook);
@@ -49,13 +51,19 @@ export async function deliver(deps: DeliverDeps, ready: ReadyDelivery, signal: A
   };
 
   async function send(): Promise<AttemptOutcome> {
-    const headers = toHeaders(deps.engine, ready, Math.floor(startedAt.getTime() / 1_000));
+    // once, for the signature, the hash and the socket
+    const body = Buffer.from(ready.body);
+    const headers = toHeaders(deps, ready, { body, timestampSeconds: Math.floor(startedAt.getTime() / 1_000) });
     return deps.sender.send({ url: webhook.url, headers, body, signal });
   }
 }
 
 /** @see Standard Webhooks 1.0.0, section "Webhook headers" */
-function toHeaders(engine: EngineServices, { claim, secrets, body }: ReadyDelivery, timestampSeconds: number) {
+function toHeaders(
+  { engine, sign }: DeliverDeps,
+  { claim, secrets }: ReadyDelivery,
+  { body, timestampSeconds }: { readonly body: Uint8Array; readonly timestampSeconds: number },
+) {
   const { accountId, id, eventId, position } = claim;
   const event =
     eventId === null
@@ -67,7 +75,7 @@ function toHeaders(engine: EngineServices, { claim, secrets, body }: ReadyDelive
   return {
     'webhook-id': id,
     'webhook-timestamp': String(timestampSeconds),
-    'webhook-signature': signPayload({ secrets, id, timestampSeconds, body }),
+    'webhook-signature': sign({ secrets, id, timestampSeconds, body }),
     ...event,
   };
 }
@@ -82,6 +90,9 @@ function brokenRequest(error: unknown): AttemptOutcome {
     responseBody: error instanceof Error ? error.message.slice(0, 200) : '',
     isTruncated: false,
     durationMs: 0,
+    timings: NO_STEPS,
+    firstByteMs: undefined,
+    sent: undefined,
     remoteAddress: undefined,
     retryAfterMs: undefined,
   };

@@ -52,10 +52,11 @@ export async function pingWebhook(tx: Tx, webhookId: string): Promise<DeliveryRe
  * event is past retention
  */
 export async function retryDelivery(tx: Tx, id: string): Promise<DeliveryRecord> {
-  const { webhook_id: webhookId, finished_at: finishedAt } = await readDelivery(tx, id);
+  const { webhook_id: webhookId, finished_at: finishedAt, status } = await readDelivery(tx, id);
   const webhook = await findAndLockWebhook(tx, webhookId);
   if (webhook === undefined) throw new EngineError('CONFLICT', 'the webhook of this delivery was deleted');
   requireSending(webhook);
+  if (status === 'WAITING') throw new EngineError('CONFLICT', 'it waits for an earlier delivery of its subject');
   if (finishedAt === null) await hasten(tx, id);
   else await reopen(tx, id);
   return readDelivery(tx, id);
@@ -69,7 +70,13 @@ function requireSending({ status, parked_reason }: Webhook): void {
 async function hasten(tx: Tx, id: string): Promise<void> {
   await tx.db
     .updateTable('fanfare.delivery')
-    .set({ next_at: sql<Date>`least(next_at, fanfare.now())` })
+    .set({
+      next_at: sql<Date>`least(next_at, fanfare.now())`,
+      // one that blocks its subject has used up its schedule, and begins it anew
+      step: sql<number>`case when is_blocking then 0 else step end`,
+      began_at: sql<Date>`case when is_blocking then null else began_at end`,
+      is_blocking: false,
+    })
     .where('account_id', '=', tx.accountId)
     .where('id', '=', id)
     .where(sql<boolean>`(lease_until is null or lease_until <= clock_timestamp())`)

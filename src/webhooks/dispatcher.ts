@@ -1,4 +1,5 @@
 import { Agent, type Dispatcher, Pool, ProxyAgent } from 'undici';
+import { Carrier } from './carrier.ts';
 import { type ConnectorOptions, createConnector } from './connection.ts';
 
 export interface DispatcherOptions extends ConnectorOptions {
@@ -12,6 +13,7 @@ export interface DispatcherOptions extends ConnectorOptions {
  */
 export function createDispatcher(options: DispatcherOptions): Dispatcher {
   const { connectTimeoutMs, proxy, ca } = options;
+  const connector = createConnector(options);
   const limits = {
     allowH2: false,
     pipelining: 1,
@@ -22,9 +24,12 @@ export function createDispatcher(options: DispatcherOptions): Dispatcher {
     keepAliveMaxTimeout: KEEP_ALIVE_MS, // a receiver's hint can't hold an old answer of a name server longer
     maxRequestsPerClient: MAX_REQUESTS_PER_CONNECTION,
   };
-  if (proxy === undefined) return new Agent({ ...limits, connect: createConnector(options) });
+  const toCarrier = (origin: string | URL, pool: object) => new Carrier(origin, pool, connector.timingsOf);
+  const factory = (origin: string | URL, pool: object) => new Pool(origin, { ...pool, factory: toCarrier });
+  if (proxy === undefined) return new Agent({ ...limits, factory, connect: connector.connect });
   return new ProxyAgent({
     ...limits,
+    factory,
     uri: proxy,
     proxyTunnel: true,
     requestTls: { minVersion: 'TLSv1.2', timeout: connectTimeoutMs, ...(ca === undefined ? {} : { ca }) },

@@ -1,7 +1,7 @@
 import type { CallbackRefusalReason } from './callback-url.ts';
+import { ResponseOverflowError } from './carrier.ts';
 import { ConnectionError } from './connection.ts';
 import { CallbackForbiddenError } from './guard.ts';
-import { ResponseOverflowError } from './socket-watch.ts';
 
 /**
  * At which stage an attempt failed.
@@ -57,12 +57,12 @@ export function classifyStatus(statusCode: number): AttemptResult {
 /**
  * Classes the error that ended an exchange.
  *
- * @throws the error itself if undici calls our arguments invalid, or is closed: a bug here, not a fault of the receiver
+ * @returns undefined if undici calls our arguments invalid, or is closed: a bug here, not a fault of the receiver
  */
-export function classifyError(error: unknown): AttemptResult {
+export function classifyError(error: unknown): AttemptResult | undefined {
   if (error instanceof CallbackForbiddenError) return classifyForbidden(error);
   const code = error instanceof Error && 'code' in error ? String(error.code) : '';
-  if (code === 'UND_ERR_INVALID_ARG' || code === 'UND_ERR_DESTROYED') throw error;
+  if (code === 'UND_ERR_INVALID_ARG' || code === 'UND_ERR_DESTROYED') return undefined;
   return { kind: 'failed', errorClass: classifyOwn(error) ?? classifyCode(code, error) };
 }
 

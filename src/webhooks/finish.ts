@@ -65,6 +65,8 @@ function toRow(result: ClaimResult) {
   return {
     account_id: claim.accountId,
     id: claim.id,
+    webhook_id: claim.webhookId,
+    subject: claim.subject,
     generation: claim.generation,
     status: STORED[status],
     delay_ms: 'delayMs' in result ? result.delayMs : null,

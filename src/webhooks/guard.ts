@@ -7,6 +7,7 @@ import {
   type CallbackUrlRefused,
   checkCallbackUrl,
 } from './callback-url.ts';
+import type { ConnectionTimings } from './connection-timings.ts';
 import { isTranslated, nat64Prefixes } from './nat64.ts';
 import { type NameServer, resolveName } from './resolver.ts';
 
@@ -45,12 +46,18 @@ export interface CallbackGuard {
 export class CallbackForbiddenError extends Error {
   readonly reason: CallbackRefusalReason;
   readonly transient: boolean;
+  /** Of the steps that were taken towards a connection. */
+  readonly timings: ConnectionTimings;
 
-  constructor(forbidden: { readonly reason: CallbackRefusalReason; readonly transient: boolean }) {
+  constructor(
+    forbidden: { readonly reason: CallbackRefusalReason; readonly transient: boolean },
+    timings: ConnectionTimings,
+  ) {
     super(CALLBACK_REFUSED_MESSAGE);
     this.name = 'CallbackForbiddenError';
     this.reason = forbidden.reason;
     this.transient = forbidden.transient;
+    this.timings = timings;
   }
 }
 

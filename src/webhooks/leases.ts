@@ -4,6 +4,8 @@ import type { Observe } from '../runtime/observe.ts';
 import { type Claim, renewClaims } from './claim.ts';
 
 export interface LeaseOptions {
+  /** Who claims. */
+  readonly holder: string;
   readonly database: Database;
   readonly clock: Clock;
   readonly observe: Observe;
@@ -22,8 +24,8 @@ export interface LeaseOptions {
  */
 export interface Leases {
   readonly size: number;
-  /** How many are held for each account. */
-  byAccount(): ReadonlyMap<string, number>;
+  /** How many are held, by webhook. */
+  byWebhook(): ReadonlyMap<string, HeldOfWebhook>;
   /**
    * @param claimedAtMs monotonic, taken before the claim
    * @returns those to begin. A delivery that is still held from before, because its lease ran out while the database was
@@ -41,6 +43,11 @@ export interface Leases {
   ended(): Promise<void>;
 }
 
+export interface HeldOfWebhook {
+  readonly accountId: string;
+  readonly count: number;
+}
+
 interface Held {
   /** As it was begun. */
   readonly origin: Claim;
@@ -55,10 +62,11 @@ interface Held {
 
 /** Renews by itself as long as it holds anything. */
 export function createLeases(options: LeaseOptions): Leases {
-  const { database, clock, observe, leaseMs, holdMs, attemptMs } = options;
+  const { holder, database, clock, observe, leaseMs, holdMs, attemptMs } = options;
   const everyMs = leaseMs / 4;
   /** By account and id. */
   const held = new Map<string, Held>();
+  const counts = new Map<string, HeldOfWebhook>();
   let empty = new AbortController();
   let renewing: Promise<void> | undefined;
 
@@ -88,7 +96,7 @@ export function createLeases(options: LeaseOptions): Leases {
     if (due.length === 0) return;
     const nowMs = performance.now();
     const claims = due.map(({ claim }) => claim);
-    const renewed = await renewClaims(database, claims, leaseMs);
+    const renewed = await renewClaims(database, claims, { holder, leaseMs });
     for (const [at, each] of due.entries()) {
       // unless it was claimed anew meanwhile
       if (renewed.has(each.claim.id) && each.claim === claims[at]) each.renewedAtMs = nowMs;
@@ -101,6 +109,18 @@ export function createLeases(options: LeaseOptions): Leases {
 
   function mayHaveRunOut({ renewedAtMs }: Held): boolean {
     return performance.now() > renewedAtMs + leaseMs - everyMs;
+  }
+
+  /** One that is with the recorder yet makes room for the new claim of the same delivery. */
+  function add(claim: Claim, claimedAtMs: number): void {
+    if (!held.has(keyOf(claim))) count(claim, 1);
+    held.set(keyOf(claim), { origin: claim, claim, isOpen: true, claimedAtMs, renewedAtMs: claimedAtMs });
+  }
+
+  function count({ webhookId, accountId }: Claim, by: 1 | -1): void {
+    const now = (counts.get(webhookId)?.count ?? 0) + by;
+    if (now === 0) counts.delete(webhookId);
+    else counts.set(webhookId, { accountId, count: now });
   }
 
   function entryOf(claim: Claim): Held | undefined {
@@ -117,24 +137,20 @@ export function createLeases(options: LeaseOptions): Leases {
     get size() {
       return held.size;
     },
-    byAccount() {
-      const counts = new Map<string, number>();
-      for (const { claim } of held.values()) counts.set(claim.accountId, (counts.get(claim.accountId) ?? 0) + 1);
-      return counts;
-    },
+    byWebhook: () => counts,
     hold(claims, claimedAtMs) {
       if (empty.signal.aborted) empty = new AbortController();
       const fresh = claims.filter((claim) => {
         const before = held.get(keyOf(claim));
         if (before?.isOpen) Object.assign(before, { claim, renewedAtMs: claimedAtMs });
-        else held.set(keyOf(claim), { origin: claim, claim, isOpen: true, claimedAtMs, renewedAtMs: claimedAtMs });
+        else add(claim, claimedAtMs);
         return !before?.isOpen;
       });
       if (held.size > 0) renewing ??= renewWhileHeld(); // never rejects: what fails is observed
       return fresh;
     },
     drop(claim) {
-      if (entryOf(claim) !== undefined) held.delete(keyOf(claim));
+      if (entryOf(claim) !== undefined && held.delete(keyOf(claim))) count(claim, -1);
       if (held.size === 0) empty.abort();
     },
     close(claim) {

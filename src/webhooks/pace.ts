@@ -1,4 +1,5 @@
 import { EngineError } from '../errors.ts';
+import type { OrderColumns } from './order.ts';
 import { DEFAULT_SCHEDULE, type Schedule } from './schedule.ts';
 import type { Webhook } from './webhook.ts';
 
@@ -8,10 +9,9 @@ export interface RetryColumns {
   readonly retry_window: number | null;
 }
 
-/** What a webhook's maker decides about how fast it is sent to; what is absent stays. */
-export type PaceColumns = Partial<
-  RetryColumns & { readonly max_in_flight: number | null; readonly rate_limit: number | null }
->;
+/** What a webhook's maker decides about how fast and in which order it is sent to; what is absent stays. */
+export type PaceColumns = OrderColumns &
+  Partial<RetryColumns & { readonly max_in_flight: number | null; readonly rate_limit: number | null }>;
 
 /** As GraphQL has coerced it. */
 export interface PaceInput {

@@ -1,11 +1,9 @@
-import type { Kysely } from 'kysely';
-import type { EngineTables } from '../database/tables.ts';
 import { readBodies } from './bodies.ts';
 import type { Claim } from './claim.ts';
 import type { ClaimResult } from './finish.ts';
-import { renderBodies } from './render-bodies.ts';
+import { type ClaimedWebhook, readClaimed } from './read-claimed.ts';
+import { renderBodies, type Sendable } from './render-bodies.ts';
 import { SealError } from './seal.ts';
-import { readSealedSecrets } from './secrets.ts';
 import { type Draft, PAST_RETENTION, type PrepareDeps, type Progress, release } from './wanted.ts';
 import type { Webhook } from './webhook.ts';
 
@@ -35,71 +33,67 @@ export interface Asker {
 }
 
 /**
- * Makes claims ready: webhooks and secrets, then bodies, first those that are stored, then those that are rendered now,
+ * Makes claims ready: webhooks, secrets and events, then bodies, first those that are stored, then those that are rendered now,
  * each once for equal (event, document, grants).
  */
 export async function prepareDeliveries(deps: PrepareDeps, claims: readonly Claim[], asker: Asker): Promise<void> {
-  const { db } = deps.engine.database;
+  if (claims.length === 0) return;
   const progress: Progress = { ended: [], parked: new Map() };
-  const webhooks = await readWebhooks(db, claims);
-  const secrets = await openSecrets(deps, [...webhooks.keys()], progress);
+  const { webhooks, events } = await readClaimed(deps.engine.database.db, claims);
+  const secrets = openSecrets(deps, webhooks, progress);
   const drafts = claims.flatMap((claim) => {
-    const webhook = webhooks.get(claim.webhookId);
+    const webhook = webhooks.get(claim.webhookId)?.webhook;
     // deleted since the claim: its deliveries are cancelled already
     if (webhook === undefined) return [];
     return progress.parked.has(webhook.id) ? release(progress, claim) : [{ claim, webhook, key: claim.bodyKey }];
   });
   const known = drafts.flatMap(({ key, ...draft }) => (key === null ? [] : [{ ...draft, key }]));
-  await give(known, progress);
-  await renderBodies(
-    deps,
-    drafts.filter(({ key }) => key === null),
-    { isLate: asker.isLate, take: give },
-  );
+  await give(await withBodies(deps, known, progress), progress);
+  const unrendered = drafts.filter(({ key }) => key === null);
+  await renderBodies(deps, { drafts: unrendered, events }, { isLate: asker.isLate, take: give });
 
-  async function give(held: readonly Draft[], { ended, parked }: Progress): Promise<void> {
-    const bodies = await bodiesOf(db, held);
-    const ready = held.flatMap(({ claim, webhook, key }) => {
-      const body = bodies.get(`${claim.seq}:${key}`);
-      if (body !== undefined) return [{ claim, webhook, secrets: secrets.get(webhook.id) ?? [], body }];
-      ended.push({ claim, status: 'cancelled', error: PAST_RETENTION });
-      return [];
-    });
+  async function give(held: readonly Sendable[], { ended, parked }: Progress): Promise<void> {
+    if (held.length === 0 && ended.length === 0 && parked.size === 0) return;
+    const ready = held.map(({ claim, webhook, body }) => ({
+      claim,
+      webhook,
+      secrets: secrets.get(webhook.id) ?? [],
+      body,
+    }));
     await asker.take({ ready, ended, parked });
   }
 }
 
-async function readWebhooks(db: Kysely<EngineTables>, claims: readonly Claim[]): Promise<ReadonlyMap<string, Webhook>> {
-  const ids = [...new Set(claims.map(({ webhookId }) => webhookId))];
-  const rows = await db.selectFrom('fanfare.webhook').selectAll().where('id', 'in', ids).execute();
-  return new Map(rows.map((row) => [row.id, row]));
-}
-
 /** The live secrets of each webhook; one whose secrets can't be opened is parked. */
-async function openSecrets(
-  { engine, sealer }: PrepareDeps,
-  webhookIds: readonly string[],
+function openSecrets(
+  { sealer }: PrepareDeps,
+  webhooks: ReadonlyMap<string, ClaimedWebhook>,
   { parked }: Progress,
-): Promise<ReadonlyMap<string, readonly string[]>> {
-  const opened = new Map<string, string[]>(webhookIds.map((id) => [id, []]));
-  if (webhookIds.length === 0) return opened;
-  for (const { webhook_id, sealed } of await readSealedSecrets(engine.database.db, webhookIds)) {
+): ReadonlyMap<string, readonly string[]> {
+  const opened = new Map<string, readonly string[]>();
+  for (const [id, { sealed }] of webhooks) {
     try {
-      opened.get(webhook_id)?.push(sealer.open(sealed, webhook_id));
+      opened.set(
+        id,
+        sealed.map((each) => sealer.open(each, id)),
+      );
+      if (sealed.length === 0) parked.set(id, 'it has no signing secret');
     } catch (error) {
       if (!(error instanceof SealError)) throw error;
-      parked.set(webhook_id, `its signing secret can't be opened: ${error.message}`);
+      parked.set(id, `its signing secret can't be opened: ${error.message}`);
     }
   }
-  for (const [id, secrets] of opened)
-    if (secrets.length === 0 && !parked.has(id)) parked.set(id, 'it has no signing secret');
   return opened;
 }
 
-async function bodiesOf(db: Kysely<EngineTables>, drafts: readonly Draft[]): Promise<ReadonlyMap<string, string>> {
-  const bodies = await readBodies(
-    db,
-    drafts.map(({ claim, key }) => ({ seq: claim.seq, key, eventId: claim.eventId })),
-  );
-  return new Map(bodies.map(({ seq, key, body }) => [`${seq}:${key}`, body]));
+async function withBodies(deps: PrepareDeps, drafts: readonly Draft[], { ended }: Progress): Promise<Sendable[]> {
+  const places = drafts.map(({ claim, key }) => ({ seq: claim.seq, key, eventId: claim.eventId }));
+  const bodies = await readBodies(deps.engine.database.db, places);
+  const byPlace = new Map(bodies.map(({ seq, key, body }) => [`${seq}:${key}`, body]));
+  return drafts.flatMap((draft) => {
+    const body = byPlace.get(`${draft.claim.seq}:${draft.key}`);
+    if (body !== undefined) return [{ ...draft, body }];
+    ended.push({ claim: draft.claim, status: 'cancelled', error: PAST_RETENTION });
+    return [];
+  });
 }

@@ -22,7 +22,7 @@ export interface Recorder {
   record(delivered: Delivered): Promise<void>;
 }
 
-const MAX_BATCH = 200;
+const MAX_BATCH = 500;
 const MAX_FAILURES = 8;
 const BACKOFF: Backoff = { baseMs: 50, capMs: 2_000 };
 
@@ -84,6 +84,8 @@ export function createRecorder(deps: RecorderDeps): Recorder {
       const counted = byId.get(claim.id);
       observe({
         name: attempt === undefined ? 'delivery.ended' : 'delivery.attempted',
+        // of what goes well, each a record in the database, a line was a twentieth of the worker's time
+        ...(status === 'succeeded' && counted !== undefined && { level: 'debug' }),
         delivery_id: claim.id,
         webhook_id: claim.webhookId,
         account_id: claim.accountId,

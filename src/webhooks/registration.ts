@@ -8,6 +8,7 @@ import type { Tx } from '../outbox/transact.ts';
 import { VersionConflict } from '../outbox/version-conflict.ts';
 import { newId } from '../runtime/id.ts';
 import type { CheckedSelection } from './grants.ts';
+import { reorderDeliveries } from './order.ts';
 import type { PaceColumns } from './pace.ts';
 import type { Sealer } from './seal.ts';
 import { addSecret } from './secrets.ts';
@@ -118,6 +119,7 @@ export async function updateWebhook(
     ...(metadata === undefined ? {} : { metadata: JSON.stringify(metadata) }),
   });
   if (selection !== undefined) await dropUnwanted(tx, id);
+  if (after.ordering !== before.ordering || after.on_exhausted !== before.on_exhausted) await reorderDeliveries(tx, id);
   return after;
 }
 
@@ -131,7 +133,7 @@ export async function deleteWebhook(tx: Tx, { id, expectedVersion }: WebhookTarg
 
 /**
  * Stops sending; deliveries are born on and wait, within retention. What is under way ends as it ends.
- * @throws EngineError CONFLICT for a disabled webhook, whose deliveries are not born
+ * @throws EngineError CONFLICT for a disabled webhook
  */
 export async function pauseWebhook(tx: Tx, id: string): Promise<Webhook> {
   const webhook = await lockWebhook(tx, id);
@@ -139,7 +141,7 @@ export async function pauseWebhook(tx: Tx, id: string): Promise<Webhook> {
   return webhook.status === 'PAUSED' ? webhook : writeWebhook(tx, id, { status: 'PAUSED' });
 }
 
-/** Sends again, at once, what has waited first and in the order of the log. Events while it was disabled are not made up for. */
+/** Sends again, at once, what has waited first and in the order of the log. */
 export async function resumeWebhook(tx: Tx, id: string): Promise<Webhook> {
   const webhook = await lockWebhook(tx, id);
   if (webhook.status === 'ACTIVE' && webhook.failures === 0 && webhook.holds === 0) return webhook;

@@ -1,25 +1,29 @@
 import { EngineError } from '../errors.ts';
-import { assignBodies, readBodies, type StoredBody, storeBodies } from './bodies.ts';
+import type { EventRecord } from '../outbox/read.ts';
+import { type FreshBody, storeBodies } from './bodies.ts';
 import { type Rendering, renderEvent } from './render.ts';
 import {
   BROKEN,
   type Draft,
   type PrepareDeps,
   type Progress,
-  readEvents,
   release,
   selectWanted,
   type Unrendered,
   type Wanted,
 } from './wanted.ts';
-import { principalOf } from './webhook.ts';
+
+/** A draft with the bytes to send. */
+export interface Sendable extends Draft {
+  readonly body: string;
+}
 
 /** Who asked for bodies. */
 export interface BodyAsker {
   /** Whether it is too late to render for an attempt under the present claims. */
   isLate(): boolean;
   /** Given drafts with bodies, which are stored and tied to them, and what became of others, as soon as they are there. */
-  take(drafts: readonly Draft[], progress: Progress): Promise<void>;
+  take(drafts: readonly Sendable[], progress: Progress): Promise<void>;
 }
 
 /** Until an event is rendered again whose rendering the database has failed. */
@@ -27,25 +31,26 @@ const DEFERRED_MS = 5_000;
 /** Accounts of a batch that are rendered for at once: one whose documents are slow holds up no other. */
 const ACCOUNTS_AT_ONCE = 32;
 
+export interface Unstored {
+  readonly drafts: readonly Unrendered[];
+  readonly events: ReadonlyMap<number, EventRecord>;
+}
+
 /**
- * Renders what nobody has rendered yet, each once for equal (event, document, grants), stores it and ties the deliveries
+ * Renders what has no body yet, each once for equal (event, document, grants), stores it and ties the deliveries
  * to it: one after another for an account, in all batches of this process. What the database kept from being rendered comes
- * round again some seconds later. A webhook whose rendering breaks by a fault of ours is parked, it alone.
+ * round again some seconds later. A webhook whose rendering breaks by a fault of ours is parked, it alone. What another
+ * process has rendered meanwhile is rendered again, and its bytes are sent: to look for it first cost more.
  */
-export async function renderBodies(deps: PrepareDeps, drafts: readonly Unrendered[], asker: BodyAsker): Promise<void> {
-  if (drafts.length === 0) return;
-  const { db } = deps.engine.database;
+export async function renderBodies(deps: PrepareDeps, unstored: Unstored, asker: BodyAsker): Promise<void> {
+  if (unstored.drafts.length === 0) return;
   const progress = noProgress();
-  const claims = drafts.map(({ claim }) => claim);
-  const wanted = selectWanted(deps, { drafts, events: await readEvents(db, claims) }, progress);
-  const stored = await readBodies(db, wanted.map(placeOf));
-  const done = new Set(stored.map(({ seq, key }) => `${seq}:${key}`));
-  const [ready, rest] = partition(wanted, (each) => done.has(nameOf(each)));
-  await asker.take(await tie(deps, ready), progress);
-  const byAccount = [...Map.groupBy(rest, ({ claim }) => claim.accountId).values()];
+  const wanted = selectWanted(deps, unstored, progress);
+  await asker.take([], progress);
+  const byAccount = [...Map.groupBy(wanted, ({ claim }) => claim.accountId).values()];
   const accounts = byAccount[Symbol.iterator]();
   const output = createOutput(deps, asker);
-  await Promise.all(Array.from({ length: ACCOUNTS_AT_ONCE }, renderAccounts));
+  await Promise.all(Array.from({ length: Math.min(ACCOUNTS_AT_ONCE, byAccount.length) }, renderAccounts));
   await output.written();
 
   /** All takers share one iterator. */
@@ -56,14 +61,6 @@ export async function renderBodies(deps: PrepareDeps, drafts: readonly Unrendere
 
 function noProgress(): Progress {
   return { ended: [], parked: new Map() };
-}
-
-function partition<T>(all: readonly T[], holds: (each: T) => boolean): [T[], T[]] {
-  return [all.filter(holds), all.filter((each) => !holds(each))];
-}
-
-function placeOf({ claim, key }: Draft) {
-  return { seq: claim.seq, key, eventId: claim.eventId };
 }
 
 function nameOf({ claim, key }: Draft): string {
@@ -106,11 +103,11 @@ async function renderEach(deps: PrepareDeps, wanted: readonly Wanted[], target: 
 
 async function renderOne(
   { engine, observe }: PrepareDeps,
-  { webhook, event, documents }: Wanted,
+  { webhook, event, view }: Wanted,
 ): Promise<Rendered['outcome']> {
   try {
-    const document = documents.documentOf(event.name);
-    return await renderEvent({ engine, document, principal: principalOf(webhook), event, observe });
+    const document = view.documentOf(event.name);
+    return await renderEvent({ engine, document, principal: view.principal, event, observe });
   } catch (error) {
     const fact = { webhook_id: webhook.id, event_id: event.id, error };
     if (error instanceof EngineError) {
@@ -160,10 +157,23 @@ function createOutput(deps: PrepareDeps, asker: BodyAsker): Output {
 async function writeBatch(deps: PrepareDeps, batch: readonly Rendered[], asker: BodyAsker): Promise<void> {
   const progress = noProgress();
   for (const rendered of batch) note(progress, rendered);
-  const bodies = batch.flatMap(toBody);
-  await storeBodies(deps.engine.database.db, [...new Map(bodies.map((body) => [body.key + body.seq, body])).values()]);
-  const sendable = batch.flatMap(({ drafts, outcome }) => (outcome.status === 'rendered' ? drafts : []));
-  await asker.take(await tie(deps, sendable), progress);
+  const stored = await storeBodies(deps.engine.database, merge(batch.flatMap(toBody)));
+  const sendable = batch.flatMap(({ drafts }) =>
+    drafts.flatMap((draft) => {
+      const body = stored.get(draft.claim.id);
+      return body === undefined ? [] : [{ ...draft, body }];
+    }),
+  );
+  await asker.take(sendable, progress);
+}
+
+/** One body for each key, with the claims of all accounts' batches. */
+function merge(bodies: readonly FreshBody[]): FreshBody[] {
+  const byName = Map.groupBy(bodies, ({ seq, key }) => `${seq}:${key}`);
+  return [...byName.values()].flatMap((same) => {
+    const [first] = same;
+    return first === undefined ? [] : [{ ...first, claims: same.flatMap(({ claims }) => claims) }];
+  });
 }
 
 /** What can't be sent ends, or waits for a repair. */
@@ -178,16 +188,12 @@ function note(progress: Progress, { drafts, outcome }: Rendered): void {
   }
 }
 
-/** Ties deliveries to their bodies. @returns those whose claim still holds */
-async function tie({ engine }: PrepareDeps, drafts: readonly Draft[]): Promise<Draft[]> {
-  const held = await assignBodies(engine.database, drafts);
-  return drafts.filter(({ claim }) => held.has(claim.id));
-}
-
-function toBody({ drafts, outcome }: Rendered): (StoredBody & { occurredAt: Date })[] {
+function toBody({ drafts, outcome }: Rendered): FreshBody[] {
   const [first] = drafts;
   if (outcome.status !== 'rendered' || first === undefined) return [];
-  return [{ ...placeOf(first), body: outcome.body, occurredAt: first.event.occurredAt }];
+  const { claim, key, event } = first;
+  const claims = drafts.map((draft) => draft.claim);
+  return [{ seq: claim.seq, key, body: outcome.body, occurredAt: event.occurredAt, claims }];
 }
 
 function describeErrors(errors: readonly { readonly message: string; readonly path: string | null }[]): string {

@@ -1,7 +1,6 @@
 import { EngineError } from '../errors.ts';
 import { toClientError } from '../graphql/client-error.ts';
 import type { EngineServices } from '../graphql/context.ts';
-import { filterOf, filterPredicate } from '../outbox/filter.ts';
 import type { EventRecord } from '../outbox/read.ts';
 import type { Observe } from '../runtime/observe.ts';
 import { DocumentInvalid } from './refusals.ts';
@@ -44,11 +43,6 @@ export async function renderEvent({ engine, document, principal, event, observe 
   }
   const body = { type: event.name, timestamp: event.occurredAt.toISOString(), data: data?.[operation.responseKey] };
   return { status: 'rendered', body: JSON.stringify(body) };
-}
-
-/** Whether the webhook asks for the event and its grants let it see it. */
-export function wantsEvent(engine: EngineServices, webhook: Webhook, event: EventRecord): boolean {
-  return filterPredicate([filterOf(webhook), ...engine.registry.visibleTo(principalOf(webhook))])(event);
 }
 
 /** A webhook's documents as they stand now, or why they can't be used. */

@@ -1,3 +1,4 @@
+import { isAscii } from 'node:buffer';
 import type { Dispatcher } from 'undici';
 
 /** What is kept of a response: bounded, and fit for a Postgres text column whatever the receiver sent. */
@@ -13,39 +14,47 @@ export interface CapturedResponse {
 
 /** What is kept of the head of a response. */
 export function captureHeaders(headers: Dispatcher.ResponseData['headers']): Readonly<Record<string, string>> {
-  const kept = KEPT_HEADERS.flatMap((name) => {
+  const kept: Record<string, string> = {};
+  for (const name of KEPT_HEADERS) {
     const value = headers[name];
-    const text = Array.isArray(value) ? value.join(', ') : value;
-    return text === undefined ? [] : [[name, text.slice(0, MAX_HEADER_LENGTH)] as const];
-  });
-  return Object.fromEntries(kept);
+    if (value === undefined) continue;
+    kept[name] = (Array.isArray(value) ? value.join(', ') : value).slice(0, MAX_HEADER_LENGTH);
+  }
+  return kept;
 }
 
-/**
- * Reads a body to its end or to 4 KiB, whichever comes first; the rest is never read, which ends the connection.
- *
- * @param keep receives what is there after each chunk, so that a body cut short by a fault is kept too
- * @throws whatever ends the stream early: a reset, the deadline's abort
- */
-export async function readBody(
-  body: Dispatcher.ResponseData['body'],
-  keep: (kept: Pick<CapturedResponse, 'responseBody' | 'isTruncated'>) => void,
-): Promise<void> {
-  const chunks: Uint8Array[] = [];
-  let byteCount = 0;
-  // Leaving the loop destroys the stream, and undici the socket under it.
-  for await (const chunk of body) {
-    // The stream is never given an encoding, so its chunks are buffers.
-    const bytes = chunk as Uint8Array;
-    chunks.push(bytes.subarray(0, MAX_BODY_BYTES - byteCount));
-    byteCount += bytes.byteLength;
-    const isTruncated = byteCount > MAX_BODY_BYTES;
-    keep({ responseBody: toStorableText(Buffer.concat(chunks)), isTruncated });
-    if (isTruncated) return;
+/** Gathers a body up to 4 KiB. */
+export interface BodyKeeper {
+  /** Takes a piece. @returns whether that was more than is kept: nothing more is taken then */
+  add(chunk: Uint8Array): boolean;
+  /** What has come so far. */
+  read(): Pick<CapturedResponse, 'responseBody' | 'isTruncated'>;
+}
+
+export function createBodyKeeper(): BodyKeeper {
+  return new ChunkKeeper();
+}
+
+/** A class: one for each request, and closures would be made anew for each. */
+class ChunkKeeper implements BodyKeeper {
+  #chunks: Uint8Array[] | undefined;
+  #byteCount = 0;
+
+  add(chunk: Uint8Array): boolean {
+    this.#chunks ??= [];
+    this.#chunks.push(chunk.subarray(0, MAX_BODY_BYTES - this.#byteCount));
+    this.#byteCount += chunk.byteLength;
+    return this.#byteCount > MAX_BODY_BYTES;
+  }
+
+  read(): Pick<CapturedResponse, 'responseBody' | 'isTruncated'> {
+    const responseBody = this.#chunks === undefined ? '' : toStorableText(Buffer.concat(this.#chunks));
+    return { responseBody, isTruncated: this.#byteCount > MAX_BODY_BYTES };
   }
 }
 
-function toStorableText(bytes: Uint8Array): string {
+function toStorableText(bytes: Buffer): string {
+  if (isAscii(bytes)) return bytes.toString('latin1').replaceAll('\0', '\ufffd');
   // stream: true leaves out a character that the cut has split.
   const text = new TextDecoder().decode(bytes, { stream: true }).replaceAll('\0', '\ufffd');
   // Each byte that is no UTF-8 has become three.

@@ -10,6 +10,8 @@ import { fieldServices } from './field-services.ts';
 import { type CheckedSelection, checkSelection, type GrantRequest } from './grants.ts';
 import type { WebhookBuilder } from './graphql.ts';
 import { checkLabels } from './labels.ts';
+import { orderColumns } from './order.ts';
+import { ORDER_HELP, ORDERING, WHEN_EXHAUSTED } from './order-fields.ts';
 import { checkPace, MAX_IN_FLIGHT, RATES } from './pace.ts';
 import { RETRY_INPUT } from './pace-fields.ts';
 import { declareRefusals } from './refusal-fields.ts';
@@ -71,6 +73,8 @@ function addCreate(builder: WebhookBuilder, webhook: WebhookRef): void {
       retry: t.field({ type: RETRY_INPUT, description: 'When to try again; left out: ten attempts over three days.' }),
       maxInFlight: t.int({ description: PACE_HELP.maxInFlight }),
       ratePerSecond: t.float({ description: PACE_HELP.ratePerSecond }),
+      ordering: t.field({ type: ORDERING, description: ORDER_HELP.ordering }),
+      onExhausted: t.field({ type: WHEN_EXHAUSTED, description: ORDER_HELP.onExhausted }),
       metadata: t.field({ type: 'JSON', description: 'An object of at most 4 KiB, kept for the caller.' }),
     }),
   });
@@ -92,7 +96,7 @@ function addCreate(builder: WebhookBuilder, webhook: WebhookRef): void {
         return {
           selection,
           startAfter: position,
-          pace: checkPace(given),
+          pace: { ...checkPace(given), ...orderColumns(given) },
           ...checkLabels(given),
         };
       },
@@ -122,6 +126,8 @@ function addUpdate(builder: WebhookBuilder, webhook: WebhookRef): void {
       }),
       maxInFlight: t.int({ description: PACE_HELP.maxInFlight }),
       ratePerSecond: t.float({ description: PACE_HELP.ratePerSecond }),
+      ordering: t.field({ type: ORDERING, description: ORDER_HELP.ordering }),
+      onExhausted: t.field({ type: WHEN_EXHAUSTED, description: ORDER_HELP.onExhausted }),
       description: t.string({ description: 'At most 500 characters.' }),
       metadata: t.field({ type: 'JSON', description: 'An object of at most 4 KiB, in place of the earlier.' }),
     }),
@@ -138,7 +144,7 @@ function addUpdate(builder: WebhookBuilder, webhook: WebhookRef): void {
         if (url) await checkUrl(context, url);
         return {
           url: url ?? undefined,
-          pace: checkPace(given),
+          pace: { ...checkPace(given), ...orderColumns(given) },
           ...checkLabels(given),
         };
       },

@@ -4,15 +4,17 @@ import { filterOf } from '../outbox/filter.ts';
 import { type declareDelivery, selectDeliveries } from './delivery-fields.ts';
 import type { WebhookBuilder } from './graphql.ts';
 import { CIRCUITS, circuitOf } from './health.ts';
+import { declareOrder, ORDER_HELP, ORDERING, WHEN_EXHAUSTED } from './order-fields.ts';
 import { RETRY } from './pace-fields.ts';
 import { isStorable } from './storable.ts';
 import { WEBHOOK_STATUSES, type Webhook } from './webhook.ts';
 
 /** Declares `Webhook` and the queries `webhook` and `webhooks`. */
 export function declareWebhook(builder: WebhookBuilder, delivery: ReturnType<typeof declareDelivery>) {
+  declareOrder(builder);
   const status = builder.enumType('WebhookStatus', {
     description:
-      'PAUSED: deliveries are born and wait. DISABLED: the receiver answered 410, none are born. `webhookResume` leads out of both. New values may be added: keep a default branch.',
+      'PAUSED: deliveries are born and wait. DISABLED: the receiver answered 410, they are parked. `webhookResume` leads out of both. New values may be added: keep a default branch.',
     values: WEBHOOK_STATUSES,
   });
   const circuit = builder.enumType('WebhookCircuit', {
@@ -73,6 +75,12 @@ export function declareWebhook(builder: WebhookBuilder, delivery: ReturnType<typ
         nullable: true,
         description: 'Requests a second at most. Null: no limit.',
         resolve: ({ rate_limit }) => rate_limit,
+      }),
+      ordering: t.field({ type: ORDERING, description: ORDER_HELP.ordering, resolve: (row) => row.ordering as never }),
+      onExhausted: t.field({
+        type: WHEN_EXHAUSTED,
+        description: ORDER_HELP.onExhausted,
+        resolve: (row) => row.on_exhausted as never,
       }),
       scopes: t.stringList({ description: 'What it was granted.', resolve: ({ scopes }) => scopes }),
       failures: t.exposeInt('failures', { description: 'Failed attempts since the last that succeeded.' }),

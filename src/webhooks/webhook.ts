@@ -5,8 +5,8 @@ import type { Principal } from '../identity/principal.ts';
 import { isWithin } from '../outbox/filter.ts';
 
 /**
- * A webhook's row. *ACTIVE*: its deliveries are sent. *PAUSED*: they are born and wait. *DISABLED*, after its receiver
- * answered 410: none are born, open ones are parked; `webhookResume` leads out of both. Beside the status, an active
+ * A webhook's row. *ACTIVE*: its deliveries are sent. *PAUSED*: they wait. *DISABLED*, after its receiver
+ * answered 410: they are parked. They are born in each state, and `webhookResume` leads out of both. Beside the status, an active
  * webhook with a `parked_reason` can't be sent to until it is repaired: its open deliveries are parked, new ones are born.
  */
 export type Webhook = Selectable<EngineTables['fanfare.webhook']>;
@@ -15,13 +15,14 @@ export type Webhook = Selectable<EngineTables['fanfare.webhook']>;
 export const WEBHOOK_STATUSES = ['ACTIVE', 'PAUSED', 'DISABLED'] as const;
 
 /**
- * `DeliveryStatus` in the graph. Open: PENDING waits for its time, SENDING is under way, PARKED waits for its webhook
+ * `DeliveryStatus` in the graph. Open: PENDING waits for its time, SENDING is under way, WAITING for an earlier one of its subject, PARKED waits for its webhook
  * to be repaired or resumed. Finished: SUCCEEDED by a 2xx, EXHAUSTED after the last attempt, CANCELLED because it may
  * or need no longer be sent, RENDER_FAILED because the document gave errors. `deliveryRetry` opens a finished one again.
  */
 export const DELIVERY_STATUSES = [
   'PENDING',
   'SENDING',
+  'WAITING',
   'SUCCEEDED',
   'EXHAUSTED',
   'CANCELLED',

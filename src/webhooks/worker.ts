@@ -1,13 +1,17 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { GraphQLSchema } from 'graphql';
 import type { EngineServices } from '../graphql/context.ts';
+import { newId } from '../runtime/id.ts';
 import { createWakeup, runLoop } from '../runtime/loop.ts';
 import type { Observe } from '../runtime/observe.ts';
 import type { Sender } from './attempt.ts';
-import { type Claim, claimDeliveries } from './claim.ts';
+import { type Claim, claimDeliveries, endTurns } from './claim.ts';
 import { type Delivered, deliver } from './deliver.ts';
 import type { ClaimResult } from './finish.ts';
 import { parkWebhooks } from './health.ts';
+import { createLanes, type Fared } from './lanes.ts';
 import { createLeases } from './leases.ts';
+import { wakeWaiting } from './order.ts';
 import { type Prepared, prepareDeliveries, type ReadyDelivery } from './prepare.ts';
 import { createRecorder } from './recorder.ts';
 import { backfillWebhooks } from './registration.ts';
@@ -15,6 +19,8 @@ import { reviewParked } from './review.ts';
 import type { Sealer } from './seal.ts';
 import { resealSecrets } from './secrets.ts';
 import { createDocumentReader } from './selection.ts';
+import { createSigner } from './sign.ts';
+import { createViews } from './views.ts';
 import type { PrepareDeps } from './wanted.ts';
 
 export interface WebhookWorkerDeps {
@@ -23,8 +29,10 @@ export interface WebhookWorkerDeps {
   readonly sender: Pick<Sender, 'send'>;
   readonly sealer: Sealer;
   readonly observe: Observe;
-  /** Deliveries being rendered or attempted in this process; the last quarter is for webhooks with nothing under way. @default 500 */
+  /** Attempts under way in this process; the last quarter is for webhooks with nothing under way. @default 500 */
   readonly maxInFlight?: number;
+  /** Deliveries claimed beyond the webhooks' caps, because they will soon be got to. @default 4_000 */
+  readonly maxAhead?: number;
   /** Attempts under way to one webhook, in all processes. @default 8 */
   readonly webhookCap?: number;
   /** The same for one account, in this process. @default 200 */
@@ -60,6 +68,7 @@ export interface WebhookWorker {
 
 const BACKFILL_POSITIONS = 1_000;
 const REVIEW_EVERY_MS = 60_000;
+const SWEEP_EVERY_MS = 2_000;
 /**
  * From the end of an attempt to the claim for its place. Without it a webhook's backlog was claimed by ones and twos, each
  * with eleven statements.
@@ -81,6 +90,7 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
     sealer,
     observe,
     maxInFlight = 500,
+    maxAhead = 4_000,
     webhookCap = 8,
     accountCap = 200,
     random = Math.random,
@@ -88,17 +98,27 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
   const { leaseMs = 4_000, holdMs = 30_000, attemptMs = 16_000, pollMs = 250, drainMs = 8_000 } = options;
   const { database, clock } = engine;
   const documents = createDocumentReader({ engine, schema: () => options.schema });
-  const prepareDeps: PrepareDeps = { engine, documents, sealer, observe, turns: new Map() };
+  const views = createViews({ engine, documents });
+  const prepareDeps: PrepareDeps = { engine, documents, views, sealer, observe, turns: new Map() };
   const recorder = createRecorder({ database, clock, observe, random });
+  const sign = createSigner();
   const wakeup = createWakeup();
   const giveUp = new AbortController();
   const underWay = new Set<Promise<void>>();
-  /** Of claims that are being prepared or attempted. */
-  const leases = createLeases({ database, clock, observe, leaseMs, holdMs, attemptMs });
+  const holder = newId('wrk');
+  /** Of claims that are being prepared, wait in their lanes, or are attempted. */
+  const leases = createLeases({ holder, database, clock, observe, leaseMs, holdMs, attemptMs });
+  const lanes = createLanes({ maxInFlight, webhookCap, accountCap }, { attempt, giveBack });
+  /** Webhooks whose turn was taken here. */
+  let turns: ReadonlySet<string> = new Set();
   let failure: { readonly error: unknown } | undefined;
   let reviewedAtMs = Number.NEGATIVE_INFINITY;
   let hasResealed = false;
   let isWaking = false;
+  let backfillAtMs = 0;
+  let sweepAtMs = 0;
+  /** None while it is stepped by hand. */
+  let backfillEveryMs = 0;
 
   async function runOnce(): Promise<'more' | 'idle'> {
     const { looked, claimed } = await work();
@@ -108,15 +128,48 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
   async function work(): Promise<Worked> {
     throwFailure();
     await review();
-    const looked = await backfillWebhooks(database.db, { limit: BACKFILL_POSITIONS });
-    const limit = maxInFlight - leases.size;
+    await sweep();
+    const looked = await backfill();
+    giveBack(lanes.takeStale());
+    const { busy, places } = countPlaces();
+    const limit = maxInFlight - places;
     if (limit <= 0) return { looked: 0, claimed: 0, limit }; // the end of an attempt wakes the loop
     const claimedAtMs = performance.now();
-    const reserved = Math.floor(maxInFlight / 4);
-    const busy = leases.byAccount();
-    const claims = await claimDeliveries(database, { limit, reserved, leaseMs, webhookCap, accountCap, busy });
+    const claims = await claimDeliveries(database, {
+      holder,
+      limit,
+      reserved: Math.floor(maxInFlight / 4),
+      leaseMs,
+      webhookCap,
+      accountCap,
+      busy,
+      aheadLimit: Math.max(maxAhead - (leases.size - places), 0),
+      ahead: lanes.ahead(),
+      idle: [...turns].filter((webhookId) => !leases.byWebhook().has(webhookId)),
+    });
+    turns = new Set([...leases.byWebhook().keys(), ...claims.map(({ webhookId }) => webhookId)]);
     begin(leases.hold(claims, claimedAtMs));
     return { looked, claimed: claims.length, limit };
+  }
+
+  /** Looks for webhooks that begin in the past with each poll, and on while there is something. */
+  async function backfill(): Promise<number> {
+    if (performance.now() < backfillAtMs) return 0;
+    const looked = await backfillWebhooks(database.db, { limit: BACKFILL_POSITIONS });
+    backfillAtMs = looked > 0 ? 0 : performance.now() + backfillEveryMs;
+    return looked;
+  }
+
+  /** Places that are taken: what is claimed beyond a webhook's cap waits for one of its webhook's. */
+  function countPlaces(): { readonly busy: ReadonlyMap<string, number>; readonly places: number } {
+    const busy = new Map<string, number>();
+    let places = 0;
+    for (const [webhookId, { accountId, count }] of leases.byWebhook()) {
+      const taken = Math.min(count, lanes.capOf(webhookId));
+      busy.set(accountId, (busy.get(accountId) ?? 0) + taken);
+      places += taken;
+    }
+    return { busy, places };
   }
 
   /** A claim far below its limit took all that may be begun now: the next has something only when an attempt has ended. */
@@ -135,6 +188,16 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
     if (resealed + repaired > 0) observe({ name: 'webhook.reviewed', resealed, repaired });
   }
 
+  /** Not often: it looks at each subject that has something open. */
+  async function sweep(): Promise<void> {
+    const startedAtMs = performance.now();
+    if (startedAtMs < sweepAtMs) return;
+    const woken = await wakeWaiting(database);
+    const endedAtMs = performance.now();
+    sweepAtMs = endedAtMs + Math.max(SWEEP_EVERY_MS, 20 * (endedAtMs - startedAtMs));
+    if (woken > 0) observe({ name: 'delivery.woken', deliveries: woken });
+  }
+
   /** Not awaited by the loop: a document that is slow to render holds up no other claims. */
   function begin(claims: readonly Claim[]): void {
     if (claims.length > 0) track(prepare(claims));
@@ -150,13 +213,12 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
       await recordAll([...left].map((claim) => ({ claim, status: 'released' })));
     } finally {
       for (const claim of left) leases.drop(claim);
+      wakeSoon();
     }
 
     async function take({ ready, ended, parked }: Prepared): Promise<void> {
-      for (const each of ready) {
-        left.delete(each.claim);
-        start(each);
-      }
+      for (const each of ready) left.delete(each.claim);
+      lanes.put(ready);
       // before its claims are handed back, so that they are not claimed again
       await park(parked);
       await recordAll(ended);
@@ -183,15 +245,35 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
     for (const { claim } of results) leases.drop(claim);
   }
 
-  function start(ready: ReadyDelivery): void {
-    track(attemptOnce(ready).finally(() => leases.drop(ready.claim)));
+  /** Begun by the webhook's lane; its place is free when the answer is there, before that is recorded. */
+  async function attempt(ready: ReadyDelivery): Promise<Fared> {
+    const startedAtMs = performance.now();
+    const attempted = attemptOnce(ready);
+    track(
+      attempted
+        .then(record)
+        .catch(reportBroken)
+        .finally(() => drop(ready.claim)),
+    );
+    const outcome = await attempted.then(outcomeOf, () => 'failed' as const);
+    return { durationMs: performance.now() - startedAtMs, outcome };
+  }
+
+  function giveBack(ready: readonly ReadyDelivery[]): void {
+    if (ready.length > 0) track(recordAll(ready.map(({ claim }) => ({ claim, status: 'released' }))));
+  }
+
+  function drop(claim: Claim): void {
+    leases.drop(claim);
+    const { webhookId } = claim;
+    const held = leases.byWebhook().get(webhookId)?.count ?? 0;
+    const reach = lanes.reachOf(webhookId);
+    // a lane that holds more than its cap gets the next before it is empty, but not by ones and twos
+    if (held * 2 <= reach || reach <= lanes.capOf(webhookId)) wakeSoon();
   }
 
   function track(work: Promise<void>): void {
-    const tracked = work.catch(reportBroken).finally(() => {
-      underWay.delete(tracked);
-      wakeSoon();
-    });
+    const tracked = work.catch(reportBroken).finally(() => void underWay.delete(tracked));
     underWay.add(tracked);
   }
 
@@ -205,13 +287,11 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
     }, GATHER_MS);
   }
 
-  async function attemptOnce(ready: ReadyDelivery): Promise<void> {
+  async function attemptOnce(ready: ReadyDelivery): Promise<Delivered> {
     // a process that was frozen since its claim must not send beside the next owner
     const mayBegin = !giveUp.signal.aborted && (await leases.mayBegin(ready.claim));
-    const delivered: Delivered = mayBegin
-      ? await deliver({ engine, sender: options.sender, random }, ready, giveUp.signal)
-      : untouched({ claim: ready.claim, status: 'released' });
-    await record(delivered);
+    if (!mayBegin) return untouched({ claim: ready.claim, status: 'released' });
+    return deliver({ engine, sender: options.sender, random, sign }, ready, giveUp.signal);
   }
 
   function record({ result, ...rest }: Delivered): Promise<void> {
@@ -224,17 +304,23 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
   }
 
   async function settled(): Promise<void> {
-    while (underWay.size > 0) await Promise.all(underWay);
+    while (underWay.size > 0 || !lanes.isEmpty) {
+      await Promise.all(underWay);
+      await nextTurn(); // in which lanes begin what is next
+    }
   }
 
   async function run(signal: AbortSignal): Promise<void> {
+    backfillEveryMs = pollMs;
     await runLoop({ name: 'webhooks', everyMs: pollMs, work: workOn, wakeup, observe, signal, clock, random });
+    giveBack(lanes.close());
     const drained = new AbortController();
     const deadline = clock.wait(drainMs, drained.signal).then(() => giveUp.abort());
     await settled();
     drained.abort();
     await deadline;
     await leases.ended();
+    await endTurns(database, holder).catch(() => {}); // then they end by themselves
   }
 
   return { runOnce, settled, wake: () => wakeup.wake(), run };
@@ -243,4 +329,9 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
 /** What ends without an attempt says nothing of the receiver. */
 function untouched(result: ClaimResult): Delivered {
   return { result, webhook: undefined, receiver: { kind: 'fair' } };
+}
+
+function outcomeOf({ result: { status }, receiver }: Delivered): Fared['outcome'] {
+  if (receiver.kind !== 'fair') return 'busy';
+  return status === 'succeeded' ? 'succeeded' : 'failed';
 }

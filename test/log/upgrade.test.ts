@@ -25,7 +25,17 @@ const RELEASED: Readonly<Record<string, string>> = {
   '0010_delivery_contract.ts': '362896fcacaba93a',
   '0011_consumer_triggers.ts': 'cbe695fdd97c8fff',
 };
-const LIMITS = { limit: 10, reserved: 0, leaseMs: 30_000, webhookCap: 8, accountCap: 100, busy: new Map() };
+const LIMITS = {
+  limit: 10,
+  reserved: 0,
+  leaseMs: 30_000,
+  webhookCap: 8,
+  accountCap: 100,
+  busy: new Map(),
+  holder: 'one',
+  aheadLimit: 0,
+  ahead: new Map(),
+};
 
 it('a database of an earlier release, with rows, is brought forward and goes on', async () => {
   const database = await openEmpty();

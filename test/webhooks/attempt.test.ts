@@ -1,7 +1,9 @@
+import { createHash } from 'node:crypto';
 import type { Socket } from 'node:net';
 import { describe, expect, it } from 'vitest';
+import { eventually } from '../support/eventually.ts';
 import { openRawReceiver } from '../support/raw-receiver.ts';
-import { OK, openSender, sendTo, track } from '../support/sender.ts';
+import { GENEROUS_MS, OK, openSender, sendTo, track } from '../support/sender.ts';
 
 describe('an attempt', () => {
   it('sends the caller’s headers and exact bytes in one POST, and keeps the answer as evidence', async () => {
@@ -23,6 +25,19 @@ describe('an attempt', () => {
       responseBody: 'grüß',
       isTruncated: false,
       durationMs: expect.any(Number),
+      timings: { dnsMs: null, connectMs: expect.any(Number), tlsMs: null },
+      firstByteMs: expect.any(Number),
+      sent: {
+        headers: [
+          'webhook-id: dlv_1',
+          'fanfare-cursor: c1',
+          'user-agent: Fanfare/1.2.3',
+          'content-type: application/json',
+          'accept-encoding: identity',
+        ].join('\n'),
+        bodyHash: createHash('sha256').update(body).digest('hex'),
+        isReused: false,
+      },
       remoteAddress: '127.0.0.1',
       retryAfterMs: undefined,
     });
@@ -102,6 +117,45 @@ describe('an attempt', () => {
     expect(outcome.retryAfterMs).toBe(90_000);
   });
 
+  it('masks signatures, and all values that the engine did not make', async () => {
+    const receiver = track(await openRawReceiver((socket) => socket.write(OK)));
+    const sender = await openSender();
+    const headers = { 'webhook-signature': 'v1,c2VjcmV0 v1,b2xk', authorization: 'Basic c2VjcmV0', 'x-team': 'secret' };
+    const { sent } = await sender.send({ url: `http://127.0.0.1:${receiver.port}/`, headers, body: '{}' });
+    expect(sent?.headers.split('\n').slice(0, 3)).toEqual([
+      'webhook-signature: v1,*** v1,***',
+      'authorization: ***',
+      'x-team: ***',
+    ]);
+    expect(receiver.received()).toContain('authorization: Basic c2VjcmV0'); // only the evidence is masked
+  });
+
+  it('times the steps to a connection for the first request on it alone', async () => {
+    const receiver = track(await openRawReceiver((socket) => socket.write(OK)));
+    const sender = await openSender({ answer: ['127.0.0.1'] });
+    const request = { url: `http://hooks.example.com:${receiver.port}/`, headers: {}, body: '{}' };
+    expect(await sender.send(request)).toMatchObject({
+      timings: { dnsMs: expect.any(Number), connectMs: expect.any(Number), tlsMs: null },
+      firstByteMs: expect.any(Number),
+      sent: { isReused: false },
+    });
+    await eventually(async () => {
+      const { timings, sent } = await sender.send(request);
+      return sent?.isReused === true && Object.values(timings).every((each) => each === null);
+    });
+  });
+
+  it('ends by its deadline where it still waits for a connection, and is not sent later', async () => {
+    // takes the connection, and never answers its handshake
+    const receiver = track(await openRawReceiver((socket) => socket.write(OK)));
+    const sender = await openSender({ deadlineMs: 300 });
+    const startedAt = performance.now();
+    const outcome = await sender.send({ url: `https://127.0.0.1:${receiver.port}/`, headers: {}, body: '{}' });
+    expect(outcome).toMatchObject({ kind: 'failed', errorClass: 'TIMEOUT', sent: undefined, remoteAddress: undefined });
+    expect(performance.now() - startedAt).toBeLessThan(GENEROUS_MS);
+    expect(receiver.received()).not.toContain('POST');
+  });
+
   it('is given up when the caller says so', async () => {
     const stop = new AbortController();
     const receiver = track(await openRawReceiver(() => stop.abort()));
@@ -118,6 +172,23 @@ describe('an attempt', () => {
       remoteAddress: undefined,
     });
     expect(receiver.connections).toHaveLength(1);
+  });
+
+  it('is given up with all others of its signal, and with no other', async () => {
+    const stop = new AbortController();
+    const other = new AbortController();
+    const waiting: Socket[] = [];
+    const receiver = track(await openRawReceiver((socket) => waiting.push(socket)));
+    const sender = await openSender();
+    const send = ({ signal }: AbortController) =>
+      sender.send({ url: `http://127.0.0.1:${receiver.port}/`, headers: {}, body: '{}', signal });
+    const attempts = [stop, stop, other].map(send);
+    await eventually(() => waiting.length === 3);
+    stop.abort();
+    const [first, second] = await Promise.all(attempts.slice(0, 2));
+    expect([first, second]).toMatchObject([{ errorClass: 'ABORTED' }, { errorClass: 'ABORTED' }]);
+    for (const socket of waiting) socket.write(OK);
+    expect(await attempts[2]).toMatchObject({ kind: 'succeeded' });
   });
 
   it('throws for a header that can’t be sent, since that is a bug of the caller', async () => {

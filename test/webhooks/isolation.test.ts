@@ -18,7 +18,17 @@ const FAILED = {
   isTruncated: false,
   remoteAddress: null,
 };
-const LIMITS = { limit: 100, reserved: 0, leaseMs: 30_000, webhookCap: 8, accountCap: 100, busy: new Map() };
+const LIMITS = {
+  limit: 100,
+  reserved: 0,
+  leaseMs: 30_000,
+  webhookCap: 8,
+  accountCap: 100,
+  busy: new Map(),
+  holder: 'one',
+  aheadLimit: 0,
+  ahead: new Map(),
+};
 
 describe('a webhook', () => {
   const scene = useWebhookScene();

@@ -9,7 +9,17 @@ import { openReceiver, type Receiver } from '../support/receiver.ts';
 import { openWebhookEngine, type WebhookEngine } from './webhook-engine.ts';
 
 const NOTES = 'subscription { noteWritten { id note { text } } }';
-const LIMITS = { limit: 100, reserved: 0, leaseMs: 60_000, webhookCap: 8, accountCap: 100, busy: new Map() };
+const LIMITS = {
+  limit: 100,
+  reserved: 0,
+  leaseMs: 60_000,
+  webhookCap: 8,
+  accountCap: 100,
+  busy: new Map(),
+  holder: 'one',
+  aheadLimit: 0,
+  ahead: new Map(),
+};
 
 let engine: WebhookEngine;
 let receiver: Receiver;
@@ -76,24 +86,26 @@ it("is not renewed under an older claim's generation: who was frozen does not le
   const [fresh] = await claimDeliveries(database, LIMITS);
   if (stale === undefined || fresh === undefined) throw new Error('expected two claims');
   const until = await leaseUntil();
-  expect([...(await renewClaims(database, [stale], 600_000))]).toEqual([]);
+  expect([...(await renewClaims(database, [stale], { holder: 'one', leaseMs: 600_000 }))]).toEqual([]);
   expect(await leaseUntil()).toBe(until);
   // the control: known by its id alone, it would be
   expect(await renewNaively(stale)).toBe(1);
   expect(await leaseUntil()).toBeGreaterThan(until);
-  expect([...(await renewClaims(database, [fresh], 60_000))]).toEqual([fresh.id]);
+  expect([...(await renewClaims(database, [fresh], { holder: 'one', leaseMs: 60_000 }))]).toEqual([fresh.id]);
 });
 
 it('is left alone while another statement has the delivery', async () => {
   await oneDelivery('/locked');
   const { database } = engine.services;
   const claims = await claimDeliveries(database, LIMITS);
-  const renewOutside = AsyncResource.bind(() => renewClaims(database, claims, 60_000)); // of the transaction's context
+  const renewOutside = AsyncResource.bind(() => renewClaims(database, claims, { holder: 'one', leaseMs: 60_000 })); // of the transaction's context
   await database.transaction(async (tx) => {
     await sql`select from fanfare.delivery for update`.execute(tx);
     expect([...(await renewOutside())]).toEqual([]);
   });
-  expect([...(await renewClaims(database, claims, 60_000))]).toEqual(claims.map(({ id }) => id));
+  expect([...(await renewClaims(database, claims, { holder: 'one', leaseMs: 60_000 }))]).toEqual(
+    claims.map(({ id }) => id),
+  );
 });
 
 it('can not be renewed when the delivery has ended or was handed back', async () => {
@@ -101,9 +113,9 @@ it('can not be renewed when the delivery has ended or was handed back', async ()
   const { database } = engine.services;
   const claims = await claimDeliveries(database, LIMITS);
   await sql`update fanfare.delivery set lease_until = null`.execute(database.db);
-  expect([...(await renewClaims(database, claims, 60_000))]).toEqual([]);
+  expect([...(await renewClaims(database, claims, { holder: 'one', leaseMs: 60_000 }))]).toEqual([]);
   await sql`delete from fanfare.delivery`.execute(database.db);
-  expect([...(await renewClaims(database, claims, 60_000))]).toEqual([]);
+  expect([...(await renewClaims(database, claims, { holder: 'one', leaseMs: 60_000 }))]).toEqual([]);
 });
 
 it('is tried again when the database was away', async () => {

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { Webhook } from 'standardwebhooks';
 import { describe, expect, it } from 'vitest';
 import { verifyWebhook } from '#receiver';
-import { newSecret, parseSecret, SecretFormatError, signPayload } from '../../src/webhooks/sign.ts';
+import { createSigner, newSecret, parseSecret, SecretFormatError, signPayload } from '../../src/webhooks/sign.ts';
 import { codeOf } from '../support/code-of.ts';
 
 const SECRET = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw';
@@ -37,6 +37,15 @@ describe('a signature', () => {
       body: '{"test": 2432232314}',
     });
     expect(signed).toBe('v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=');
+  });
+
+  it('is the same from a signer that remembers keys, however many there were', () => {
+    const sign = createSigner();
+    for (const secret of [SECRET, ...Array.from({ length: 1_500 }, () => newSecret()), SECRET]) {
+      const request = { secrets: [secret, SECRET], id: 'dlv_1', timestampSeconds: NOW_S, body: BODY };
+      expect(sign(request)).toBe(signPayload(request));
+    }
+    expect(() => sign({ secrets: ['whsec_x'], id: 'a', timestampSeconds: 1, body: '' })).toThrow(SecretFormatError);
   });
 
   it('is accepted by the standardwebhooks library, for any body, as text and as bytes', () => {

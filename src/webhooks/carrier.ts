@@ -1,0 +1,95 @@
+import type { Socket } from 'node:net';
+import { type buildConnector, Client, type Dispatcher } from 'undici';
+import type { Connector } from './connection.ts';
+import type { ConnectionTimings } from './connection-timings.ts';
+
+/** More arrived for one request than any honest answer holds; the socket is destroyed with it. */
+export class ResponseOverflowError extends Error {
+  constructor(maxBytes: number) {
+    super(`more than ${maxBytes} bytes arrived in answer to one request`);
+    this.name = 'ResponseOverflowError';
+  }
+}
+
+/** A connection as its requests see it. */
+export interface Connection {
+  readonly remoteAddress: string | undefined;
+  /** How it came about; undefined behind a proxy. */
+  readonly timings: ConnectionTimings | undefined;
+  /** Requests written on it so far. */
+  readonly requestCount: number;
+  /** Call as each request is written: counts the bytes of its answer from here. */
+  begin(): void;
+}
+
+/** A handler that is told who carries its request, when that is settled: before `onRequestStart`. */
+export interface CarriedHandler extends Dispatcher.DispatchHandler {
+  carrier: Carrier | undefined;
+}
+
+/**
+ * undici's client of one connection at a time, which knows that connection: undici names a request's socket on its diagnostics
+ * channels alone, and these cost each request two maps and a message.
+ */
+export class Carrier extends Client {
+  /** That requests are written on now; undefined before the first. */
+  connection: Connection | undefined;
+
+  constructor(origin: string | URL, options: Client.Options, timingsOf: Connector['timingsOf']) {
+    super(origin, { ...options, connect: (target, callback) => this.#connect(target, callback) });
+    // As the pool gives them: it has made a function of them.
+    const connect = options.connect as buildConnector.connector;
+    this.#open = (target, callback) =>
+      connect(target, (...[error, socket]: buildConnector.CallbackArgs) => {
+        if (error !== null) return callback(error, null);
+        this.connection = new OpenConnection(socket, timingsOf(socket));
+        callback(null, socket);
+      });
+  }
+
+  readonly #open: buildConnector.connector;
+
+  #connect(...[target, callback]: Parameters<buildConnector.connector>): void {
+    this.#open(target, callback);
+  }
+
+  override dispatch(
+    options: Dispatcher.DispatchOptions,
+    handler: Dispatcher.DispatchHandler | CarriedHandler,
+  ): boolean {
+    if ('carrier' in handler) handler.carrier = this;
+    return super.dispatch(options, handler);
+  }
+}
+
+/**
+ * Cuts the socket when one request is answered with too many bytes. undici bounds header blocks and trailers, and we read 4 KiB
+ * of body, but informational responses and chunk extensions are bounded by neither: only a count on the socket ends them.
+ */
+class OpenConnection implements Connection {
+  readonly remoteAddress: string | undefined;
+  readonly timings: ConnectionTimings | undefined;
+  requestCount = 0;
+  readonly #socket: Socket;
+  #limit = Number.POSITIVE_INFINITY;
+
+  constructor(socket: Socket, timings: ConnectionTimings | undefined) {
+    this.#socket = socket;
+    this.remoteAddress = socket.remoteAddress;
+    this.timings = timings;
+  }
+
+  begin(): void {
+    // One listener for all requests, and behind undici's: what it has read by then may have been the end of the answer.
+    if (this.requestCount === 0) this.#socket.on('readable', () => this.#count());
+    this.requestCount++;
+    this.#limit = this.#socket.bytesRead + MAX_RESPONSE_BYTES;
+  }
+
+  #count(): void {
+    if (this.#socket.bytesRead > this.#limit) this.#socket.destroy(new ResponseOverflowError(MAX_RESPONSE_BYTES));
+  }
+}
+
+/** Of everything that arrives for one request, headers and framing included; body text is cut far below. */
+const MAX_RESPONSE_BYTES = 65_536;

@@ -9,7 +9,7 @@ import type { WebhookEngine } from './webhook-engine.ts';
 export interface HostileScene extends AsyncDisposable {
   /** What the receivers do, by webhook. */
   readonly webhooks: ReadonlyMap<string, string>;
-  /** Lets each webhook have so many deliveries more. */
+  /** Lets each webhook have so many deliveries more, as if it had fared well. */
   provoke(events: number): Promise<void>;
   /** The attempts so far. */
   attempts(): Promise<readonly HostileAttempt[]>;
@@ -26,6 +26,7 @@ interface Delivery {
   readonly attempts: readonly Omit<HostileAttempt, 'does'>[];
 }
 
+const RESUME = 'mutation ($id: ID!) { webhookResume(id: $id) { __typename } }';
 const QUERY = 'subscription { noteWritten { id } }';
 /** So that the outcome does not depend on how often each was tried. */
 const ONE_ATTEMPT = { delays: [] };
@@ -45,6 +46,7 @@ export async function openHostileScene(engine: WebhookEngine): Promise<HostileSc
   return {
     webhooks,
     async provoke(events) {
+      for (const id of webhooks.keys()) await engine.run(RESUME, { accountId, variables: { id } });
       await log.write(
         accountId,
         Array.from({ length: events }, (_, n) => ({ subjectId: 'note_1', text: `${n}` })),

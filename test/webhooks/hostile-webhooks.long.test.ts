@@ -22,7 +22,7 @@ describe('a worker whose receivers do their worst, each in its way,', () => {
   let run: HostileRun;
 
   beforeAll(async () => {
-    run = await sendToHostile(engine, { rounds: ROUNDS, events: 6, watchMs: 10_000, settings: AS_SHIPPED });
+    run = await sendToHostile(engine, { rounds: ROUNDS, events: 4, watchMs: 8_000, settings: AS_SHIPPED });
     process.stdout.write(`${run.figures}\n`);
   }, LONG_MS);
 

@@ -118,7 +118,9 @@ function findRepeated(chain: readonly BookedRequest[], { killedAtMs, deadlineMs 
     const isOrphan = killed !== undefined && killed <= next.atMs;
     const hasFailed = request.status === undefined && next.atMs - request.atMs >= deadlineMs - ROUNDING_MS;
     if (isOrphan || hasFailed) return [];
-    const what = `${request.deliveryId} to ${request.path}, after ${next.atMs - request.atMs} ms`;
-    return [{ kind: 'repeated', what: `${what}: ${request.sender} was alive` }];
+    const what = `${request.deliveryId} to ${request.path}, by ${next.sender} after ${next.atMs - request.atMs} ms`;
+    return [
+      { kind: 'repeated', what: `${what}: ${request.sender} was alive and had ${request.status ?? 'no answer'}` },
+    ];
   });
 }

@@ -207,6 +207,16 @@ export interface EngineTables {
     remote_address: string | null;
     next_at: Date | null;
     born_at: Date;
+    /** Both are null where an older program has written the row: no list of attempts has it. */
+    id: string;
+    webhook_id: string;
+    request_headers: string | null;
+    body_hash: Buffer | null;
+    is_reused: boolean | null;
+    dns_ms: number | null;
+    connect_ms: number | null;
+    tls_ms: number | null;
+    first_byte_ms: number | null;
   };
   'fanfare.body': { seq: number; key: string; occurred_at: Date; body: string };
   'fanfare.consumer': ConsumerColumns & { created_at: Generated<Date> };

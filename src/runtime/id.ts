@@ -8,6 +8,11 @@ export function newId(prefix: string, nowMs: number = Date.now()): string {
   return `${prefix}_${nowMs.toString(16).padStart(12, '0')}${randomBytes(10).toString('hex')}`;
 }
 
+/** What no id of this moment or a later one sorts before, and each earlier one does. */
+export function firstIdAt(prefix: string, at: Date): string {
+  return `${prefix}_${Math.max(0, Math.ceil(at.getTime())).toString(16).padStart(12, '0')}`;
+}
+
 /** The prefix of an id (`order` of `order_0193…`), or undefined if the text is not of an id's form. */
 export function idPrefix(id: string): string | undefined {
   return /^([a-z][a-z0-9]*)_[0-9a-z]+$/.exec(id)?.[1];

@@ -65,3 +65,14 @@ export async function storeBodies(
   const ours = new Map(bodies.flatMap(({ body, claims }) => claims.map(({ id }) => [id, body] as const)));
   return new Map(rows.map(({ id, body }) => [id, body ?? ours.get(id) ?? '']));
 }
+
+/** Lets deliveries whose claims still hold be rendered anew: their bodies are gone. */
+export async function untieBodies({ db }: Database, claims: readonly Claim[]): Promise<void> {
+  if (claims.length === 0) return;
+  const rows = claims.map(({ accountId, id, generation }) => ({ account_id: accountId, id, generation }));
+  await sql`
+    update fanfare.delivery d set body_key = null
+    from jsonb_to_recordset(${JSON.stringify(rows)}::jsonb) as c (account_id text, id text, generation int)
+    where d.account_id = c.account_id and d.id = c.id and d.generation = c.generation and d.lease_until is not null
+  `.execute(db);
+}

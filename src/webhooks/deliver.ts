@@ -113,7 +113,7 @@ interface Evidence {
 function decide(claim: Claim, { outcome, startedAt, schedule, random }: Evidence): ClaimResult {
   // given up by us: the receiver may have got it, so the same bytes go out again under the same id
   if (outcome.kind === 'failed' && outcome.errorClass === 'ABORTED') return { claim, status: 'released' };
-  const attempt = toRecord(outcome, startedAt);
+  const attempt = toRecord(claim, outcome, startedAt);
   if (outcome.kind === 'succeeded') return { claim, status: 'succeeded', attempt };
   const isPing = claim.seq === 0;
   const delayMs = nextAttemptDelayMs(schedule, {
@@ -126,8 +126,9 @@ function decide(claim: Claim, { outcome, startedAt, schedule, random }: Evidence
   return { claim, status: 'rescheduled', attempt, delayMs };
 }
 
-function toRecord(outcome: AttemptOutcome, startedAt: Date): AttemptRecord {
+function toRecord(claim: Claim, outcome: AttemptOutcome, startedAt: Date): AttemptRecord {
   return {
+    id: attemptId(claim, startedAt),
     startedAt,
     durationMs: outcome.durationMs,
     statusCode: outcome.statusCode ?? null,
@@ -137,5 +138,13 @@ function toRecord(outcome: AttemptOutcome, startedAt: Date): AttemptRecord {
     responseBody: outcome.responseBody,
     isTruncated: outcome.isTruncated,
     remoteAddress: outcome.remoteAddress ?? null,
+    timings: outcome.timings,
+    firstByteMs: outcome.firstByteMs ?? null,
+    sent: outcome.sent ?? null,
   };
+}
+
+/** The delivery's random part behind the time of the start: no delivery has two attempts at once. */
+function attemptId({ id }: Claim, startedAt: Date): string {
+  return `att_${startedAt.getTime().toString(16).padStart(12, '0')}${id.slice(-20)}`;
 }

@@ -46,8 +46,9 @@ export async function pingWebhook(tx: Tx, webhookId: string): Promise<DeliveryRe
 }
 
 /**
- * Sends a delivery again: an open one now, a finished one with a whole new schedule. What was rendered keeps its bytes
- * and its id; what could not be rendered is tried anew. One under way, or due, is left as it is.
+ * Sends a delivery again: an open one now, a finished one with a whole new schedule. It keeps its id, and its bytes as long as they are
+ * stored; what could not be rendered, or was deleted a day after it had succeeded, is rendered anew. One under way, or due, is left as
+ * it is.
  * @throws EngineError NOT_FOUND; CONFLICT if its webhook is gone, can't be sent to or no longer wants the event, or the
  * event is past retention
  */

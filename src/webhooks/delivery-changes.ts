@@ -23,7 +23,7 @@ export function addDeliveryChanges(builder: WebhookBuilder, delivery: ReturnType
     t.change({
       scope: 'webhooks:write',
       description:
-        'Sends a delivery again, with the same id and bytes: an open one now, a finished one by a whole new schedule.',
+        'Sends a delivery again, with the same id: an open one now, a finished one by a whole new schedule. The bytes are the same, unless it had succeeded more than a day ago: then they are rendered anew.',
       args: { id: t.arg.id({ required: true }) },
       success: { delivery },
       run: async (tx, { id }) => ({ delivery: await retryDelivery(tx, id) }),

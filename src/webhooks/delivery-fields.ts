@@ -2,21 +2,22 @@ import { sql } from 'kysely';
 import type { EngineTables } from '../database/tables.ts';
 import { EVENT, NODE } from '../graphql/base-types.ts';
 import type { EngineContext } from '../graphql/context.ts';
-import { type AttemptRow, createAttemptLoader } from './attempt-loader.ts';
+import { firstIdAt } from '../runtime/id.ts';
+import type { declareAttempt } from './attempt-fields.ts';
+import { createAttemptLoader } from './attempt-loader.ts';
 import type { DeliveryRecord } from './deliveries.ts';
 import type { WebhookBuilder } from './graphql.ts';
 import { readWaitedFor } from './order.ts';
 import { isStorable } from './storable.ts';
 import { DELIVERY_STATUSES } from './webhook.ts';
 
-/** Declares `Delivery` and `Attempt`. */
-export function declareDelivery(builder: WebhookBuilder) {
+/** Declares `Delivery`. */
+export function declareDelivery(builder: WebhookBuilder, attempt: ReturnType<typeof declareAttempt>) {
   const status = builder.enumType('DeliveryStatus', {
     description:
       'PENDING waits for its time, SENDING is under way, WAITING for an earlier one of its subject, PARKED waits for its webhook to be repaired or resumed; SUCCEEDED, EXHAUSTED (after the last attempt; not finished while it blocks its subject), CANCELLED and RENDER_FAILED are finished. New values may be added: keep a default branch.',
     values: DELIVERY_STATUSES,
   });
-  const attempt = declareAttempt(builder);
   const loadAttempts = createAttemptLoader();
   const ref = builder.objectRef<DeliveryRecord>('Delivery');
   ref.implement({
@@ -40,7 +41,8 @@ export function declareDelivery(builder: WebhookBuilder) {
       }),
       body: t.string({
         nullable: true,
-        description: 'The bytes that are sent, once they are made; for keys that may see what the webhook sees.',
+        description:
+          'The bytes that are sent, once they are made, until a day after all that were sent them have succeeded; for keys that may see what the webhook sees.',
         resolve: readBody,
       }),
       attemptCount: t.exposeInt('attempts', { description: 'Attempts that have ended.' }),
@@ -94,35 +96,6 @@ async function readBody(
   return row?.body ?? null;
 }
 
-function declareAttempt(builder: WebhookBuilder) {
-  const ref = builder.objectRef<AttemptRow>('Attempt');
-  ref.implement({
-    description: 'One request of a delivery, and what came of it.',
-    fields: (t) => ({
-      number: t.exposeInt('number', { description: 'From 1.' }),
-      startedAt: t.field({ type: 'DateTime', resolve: ({ started_at }) => started_at }),
-      durationMs: t.exposeInt('duration_ms', { description: 'Names, connecting and the whole response included.' }),
-      statusCode: t.exposeInt('status_code', { nullable: true, description: 'Null if there was no response.' }),
-      errorClass: t.exposeString('error_class', {
-        nullable: true,
-        description: 'At which stage it failed, such as `DNS`, `TIMEOUT` or `HTTP_STATUS`; null after a 2xx.',
-      }),
-      reason: t.exposeString('reason', { nullable: true, description: 'Why the address was refused.' }),
-      responseHeaders: t.field({ type: 'JSON', resolve: ({ response_headers }) => response_headers }),
-      responseBody: t.exposeString('response_body', { description: 'Its first 4 KiB.' }),
-      isTruncated: t.exposeBoolean('is_truncated', { description: 'Whether the response went on behind that.' }),
-      remoteAddress: t.exposeString('remote_address', { nullable: true, description: 'Who was sent to.' }),
-      nextAttemptAt: t.field({
-        type: 'DateTime',
-        nullable: true,
-        description: 'What was scheduled after it.',
-        resolve: ({ next_at }) => next_at,
-      }),
-    }),
-  });
-  return ref;
-}
-
 /** Adds `delivery` and `deliveries` to Query. */
 export function addDeliveryQueries(builder: WebhookBuilder, ref: ReturnType<typeof declareDelivery>): void {
   const filter = builder.inputType('DeliveryFilter', {
@@ -131,6 +104,8 @@ export function addDeliveryQueries(builder: WebhookBuilder, ref: ReturnType<type
       webhookId: t.id({}),
       eventId: t.id({}),
       statuses: t.field({ type: [STATUS], description: 'Any of these.' }),
+      since: t.field({ type: 'DateTime', description: 'Born then or later.' }),
+      until: t.field({ type: 'DateTime', description: 'Born before.' }),
     }),
   });
   builder.queryField('delivery', (t) =>
@@ -162,6 +137,8 @@ interface DeliveryFilter {
   readonly webhookId?: string | null;
   readonly eventId?: string | null;
   readonly statuses?: readonly string[] | null;
+  readonly since?: Date | null;
+  readonly until?: Date | null;
 }
 
 const OPEN: ReadonlySet<string> = new Set(['PENDING', 'SENDING', 'WAITING', 'PARKED']);
@@ -172,12 +149,15 @@ const EITHER = 'EXHAUSTED';
 export function selectDeliveries(
   read: EngineContext<EngineTables>['read'],
   accountId: string,
-  { webhookId, eventId, statuses }: DeliveryFilter,
+  { webhookId, eventId, statuses, since, until }: DeliveryFilter,
 ) {
   let query = read.selectFrom('fanfare.delivery_record').selectAll().where('account_id', '=', accountId);
   if (![webhookId, eventId].every((id) => isStorable(id ?? ''))) return query.where(sql<boolean>`false`);
   if (webhookId) query = query.where('webhook_id', '=', webhookId);
   if (eventId) query = query.where('event_id', '=', eventId);
+  // the id for the index, the birth for the partitions
+  if (since) query = query.where('id', '>=', firstIdAt('dlv', since)).where('born_at', '>=', since);
+  if (until) query = query.where('id', '<', firstIdAt('dlv', until)).where('born_at', '<', until);
   if (!statuses) return query;
   const open = statuses.filter((status) => OPEN.has(status));
   // tells the planner that one of the view's branches is empty (of 200,000 open ones, 5 ms instead of 630)

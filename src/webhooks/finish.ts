@@ -1,9 +1,13 @@
 import { sql } from 'kysely';
 import type { Database } from '../database/connect.ts';
 import type { Claim } from './claim.ts';
+import type { ConnectionTimings } from './connection-timings.ts';
+import type { SentEvidence } from './evidence.ts';
 
 /** What is kept of one attempt; `Attempt` in the graph. */
 export interface AttemptRecord {
+  /** `att_…`, with the time of its start. */
+  readonly id: string;
   readonly startedAt: Date;
   readonly durationMs: number;
   readonly statusCode: number | null;
@@ -15,6 +19,9 @@ export interface AttemptRecord {
   readonly responseBody: string;
   readonly isTruncated: boolean;
   readonly remoteAddress: string | null;
+  readonly timings: ConnectionTimings;
+  readonly firstByteMs: number | null;
+  readonly sent: SentEvidence | null;
 }
 
 /**
@@ -86,5 +93,13 @@ function toAttemptRow(attempt: AttemptRecord) {
     response_body: attempt.responseBody,
     is_truncated: attempt.isTruncated,
     remote_address: attempt.remoteAddress,
+    attempt_id: attempt.id,
+    request_headers: attempt.sent?.headers ?? null,
+    body_hash: attempt.sent?.bodyHash ?? null,
+    is_reused: attempt.sent?.isReused ?? null,
+    dns_ms: attempt.timings.dnsMs,
+    connect_ms: attempt.timings.connectMs,
+    tls_ms: attempt.timings.tlsMs,
+    first_byte_ms: attempt.firstByteMs,
   };
 }

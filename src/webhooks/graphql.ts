@@ -1,6 +1,7 @@
 import type { EngineTables } from '../database/tables.ts';
 import type { EngineBuilder } from '../graphql/builder.ts';
 import { registryOf } from '../graphql/registry.ts';
+import { declareAttempt } from './attempt-fields.ts';
 import { addDeliveryChanges } from './delivery-changes.ts';
 import { addDeliveryQueries, declareDelivery } from './delivery-fields.ts';
 import { declareRetries } from './pace-fields.ts';
@@ -17,13 +18,15 @@ export function addWebhookFields(builder: EngineBuilder): void {
   registry.prefixes.set('Webhook', 'wh').set('Delivery', 'dlv');
   registry.entities.set('Webhook', { name: 'Webhook', table: 'fanfare.webhook', scope: READ });
   registry.entities.set('Delivery', { name: 'Delivery', table: 'fanfare.delivery_record', scope: READ });
+  registry.entities.set('Attempt', { name: 'Attempt', table: 'fanfare.attempt', scope: READ });
   for (const scope of [READ, WRITE]) registry.scopes.add(scope);
 
   const typed = builder as unknown as WebhookBuilder; // the same builder: the engine's tables are in every database
-  const delivery = declareDelivery(typed);
+  const attempt = declareAttempt(typed);
+  const delivery = declareDelivery(typed, attempt);
   addDeliveryQueries(typed, delivery);
   declareRetries(typed);
-  const webhook = declareWebhook(typed, delivery);
+  const webhook = declareWebhook(typed, { delivery, attempt });
   addWebhookChanges(typed, webhook);
   addDeliveryChanges(typed, delivery);
 }

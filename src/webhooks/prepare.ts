@@ -1,4 +1,4 @@
-import { readBodies } from './bodies.ts';
+import { readBodies, untieBodies } from './bodies.ts';
 import type { Claim } from './claim.ts';
 import type { ClaimResult } from './finish.ts';
 import { type ClaimedWebhook, readClaimed } from './read-claimed.ts';
@@ -90,10 +90,17 @@ async function withBodies(deps: PrepareDeps, drafts: readonly Draft[], { ended }
   const places = drafts.map(({ claim, key }) => ({ seq: claim.seq, key, eventId: claim.eventId }));
   const bodies = await readBodies(deps.engine.database.db, places);
   const byPlace = new Map(bodies.map(({ seq, key, body }) => [`${seq}:${key}`, body]));
+  const bodyOf = ({ claim, key }: Draft) => byPlace.get(`${claim.seq}:${key}`);
+  const lost = drafts.flatMap((draft) => (bodyOf(draft) === undefined ? [draft.claim] : []));
+  // sent again long after it had succeeded: what was deleted then is rendered anew, under the next claim
+  await untieBodies(deps.engine.database, lost);
+  for (const claim of lost) {
+    ended.push(
+      claim.eventId === null ? { claim, status: 'cancelled', error: PAST_RETENTION } : { claim, status: 'released' },
+    );
+  }
   return drafts.flatMap((draft) => {
-    const body = byPlace.get(`${draft.claim.seq}:${draft.key}`);
-    if (body !== undefined) return [{ ...draft, body }];
-    ended.push({ claim: draft.claim, status: 'cancelled', error: PAST_RETENTION });
-    return [];
+    const body = bodyOf(draft);
+    return body === undefined ? [] : [{ ...draft, body }];
   });
 }

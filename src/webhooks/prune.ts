@@ -2,6 +2,7 @@ import { sql } from 'kysely';
 import type { Database } from '../database/connect.ts';
 import { oldPartitions, unlessLocked } from '../database/partitions.ts';
 import type { Observe } from '../runtime/observe.ts';
+import { deleteSentBodies } from './sent-bodies.ts';
 
 export interface PruneDeliveriesOptions {
   /** Whole days that a delivery and its attempts can be read after its birth. At least 7. */
@@ -13,8 +14,8 @@ const BODY_EXTRA_DAYS = 4;
 const BATCH = 1_000;
 
 /**
- * Ends open deliveries that were born before retention, such as a paused webhook's, whose events are going; then drops
- * old partitions of records, attempts and bodies. New partitions are made by `prune` of the outbox. Safe in several
+ * Ends open deliveries that were born before retention, such as a paused webhook's, whose events are going; deletes bodies a day after
+ * all that were sent them have succeeded; then drops old partitions of records, attempts and bodies. New partitions are made by `prune` of the outbox. Safe in several
  * processes at once; what is locked is left for the next call.
  */
 export async function pruneDeliveries(
@@ -23,12 +24,13 @@ export async function pruneDeliveries(
   observe: Observe,
 ): Promise<void> {
   const expired = await expireOpen(database, retentionDays);
+  const bodies = await deleteSentBodies(database);
   const dropped = [
     ...(await dropOld(database, 'delivery_done', retentionDays)),
     ...(await dropOld(database, 'attempt', retentionDays)),
     ...(await dropOld(database, 'body', retentionDays + BODY_EXTRA_DAYS)),
   ];
-  observe({ name: 'prune.deliveries_done', dropped, expired });
+  observe({ name: 'prune.deliveries_done', dropped, expired, bodies });
 }
 
 /** In batches, so that no statement holds the log's readers for long. */

@@ -30,16 +30,8 @@ export async function readClaimed(db: Kysely<EngineTables>, claims: readonly Cla
   const positions = new Map(unrendered.map(({ seq, position }) => [seq, position]));
   const occurred = occurrenceOf(unrendered.map(({ eventId }) => eventId));
   const { rows } = await sql<Row>`
-    select to_jsonb(w) as webhook, array(
-             select s.sealed from fanfare.webhook_secret s
-             where s.webhook_id = w.id and (s.expires_at is null or s.expires_at > fanfare.now()) order by s.id desc
-           ) as sealed, e.*
-    from fanfare.webhook w left join fanfare.event e on false
-    where w.id = any(${[...new Set(claims.map(({ webhookId }) => webhookId))]}::text[])
-    union all
-    select null, null, e.* from fanfare.event e
-    where e.seq = any(${[...positions.keys()]}::bigint[])
-      and e.occurred_at between ${occurred?.first ?? '-infinity'}::timestamptz and ${occurred?.last ?? 'infinity'}::timestamptz
+    select * from fanfare.read_claimed(${[...new Set(claims.map(({ webhookId }) => webhookId))]}::text[], ${[...positions.keys()]}::bigint[],
+      ${occurred?.first ?? '-infinity'}::timestamptz, ${occurred?.last ?? 'infinity'}::timestamptz)
   `.execute(db);
   const webhooks = new Map<string, ClaimedWebhook>();
   const events = new Map<number, EventRecord>();

@@ -1,6 +1,8 @@
 import { EVENT_TYPE, NODE } from '../graphql/base-types.ts';
 import { EVENT_SELECTION } from '../graphql/event-filter.ts';
 import { filterOf } from '../outbox/filter.ts';
+import type { declareAttempt } from './attempt-fields.ts';
+import { declareAttemptFilter, selectAttempts } from './attempt-filter.ts';
 import { type declareDelivery, selectDeliveries } from './delivery-fields.ts';
 import type { WebhookBuilder } from './graphql.ts';
 import { CIRCUITS, circuitOf } from './health.ts';
@@ -10,7 +12,14 @@ import { isStorable } from './storable.ts';
 import { WEBHOOK_STATUSES, type Webhook } from './webhook.ts';
 
 /** Declares `Webhook` and the queries `webhook` and `webhooks`. */
-export function declareWebhook(builder: WebhookBuilder, delivery: ReturnType<typeof declareDelivery>) {
+export function declareWebhook(
+  builder: WebhookBuilder,
+  {
+    delivery,
+    attempt,
+  }: { readonly delivery: ReturnType<typeof declareDelivery>; readonly attempt: ReturnType<typeof declareAttempt> },
+) {
+  const attemptFilter = declareAttemptFilter(builder);
   declareOrder(builder);
   const status = builder.enumType('WebhookStatus', {
     description:
@@ -91,6 +100,13 @@ export function declareWebhook(builder: WebhookBuilder, delivery: ReturnType<typ
         scope: 'webhooks:read',
         description: 'In the order of their births.',
         query: ({ read, accountId }, _args, { id }) => selectDeliveries(read, accountId, { webhookId: id }),
+      }),
+      attempts: t.page(attempt, {
+        scope: 'webhooks:read',
+        description: 'Requests that were made, in the order of their starts: `last: 20` gives the newest.',
+        args: { filter: t.arg({ type: attemptFilter }) },
+        query: ({ read, accountId }, { filter }, { id }) =>
+          selectAttempts(read, { accountId, webhookId: id }, filter ?? {}),
       }),
     }),
   });

@@ -69,11 +69,8 @@ export interface WebhookWorker {
 const BACKFILL_POSITIONS = 1_000;
 const REVIEW_EVERY_MS = 60_000;
 const SWEEP_EVERY_MS = 2_000;
-/**
- * From the end of an attempt to the claim for its place. Without it a webhook's backlog was claimed by ones and twos, each
- * with eleven statements.
- */
-const GATHER_MS = 3;
+/** From the end of an attempt to the claim for its place, and between two claims: without it a backlog was claimed by ones and twos. */
+const GATHER_MS = 4;
 
 interface Worked {
   /** Positions looked at for webhooks that begin in the past. */
@@ -115,6 +112,10 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
   let reviewedAtMs = Number.NEGATIVE_INFINITY;
   let hasResealed = false;
   let isWaking = false;
+  /** The last claim took all that there was room for, of all webhooks or of these: there may be more. */
+  let isFull = false;
+  let full: ReadonlySet<string> = new Set();
+  let claimedLastMs = 0;
   let backfillAtMs = 0;
   let sweepAtMs = 0;
   /** None while it is stepped by hand. */
@@ -148,7 +149,10 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
       idle: [...turns].filter((webhookId) => !leases.byWebhook().has(webhookId)),
     });
     turns = new Set([...leases.byWebhook().keys(), ...claims.map(({ webhookId }) => webhookId)]);
+    claimedLastMs = claimedAtMs;
     begin(leases.hold(claims, claimedAtMs));
+    isFull = claims.length >= limit;
+    full = new Set([...leases.byWebhook()].flatMap(([id, { count }]) => (count >= lanes.reachOf(id) ? [id] : [])));
     return { looked, claimed: claims.length, limit };
   }
 
@@ -256,6 +260,8 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
         .finally(() => drop(ready.claim)),
     );
     const outcome = await attempted.then(outcomeOf, () => 'failed' as const);
+    // its window was small, and is larger when this is recorded
+    if (ready.webhook.failures > 0 || ready.webhook.holds > 0) full = new Set([...full, ready.webhook.id]);
     return { durationMs: performance.now() - startedAtMs, outcome };
   }
 
@@ -263,18 +269,26 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
     if (ready.length > 0) track(recordAll(ready.map(({ claim }) => ({ claim, status: 'released' }))));
   }
 
+  /** What was not there at the last claim is told by a hint, or found by the poll: only who was full has more to ask for. */
   function drop(claim: Claim): void {
     leases.drop(claim);
     const { webhookId } = claim;
     const held = leases.byWebhook().get(webhookId)?.count ?? 0;
     const reach = lanes.reachOf(webhookId);
     // a lane that holds more than its cap gets the next before it is empty, but not by ones and twos
-    if (held * 2 <= reach || reach <= lanes.capOf(webhookId)) wakeSoon();
+    const isHungry = held * 2 <= reach || reach <= lanes.capOf(webhookId);
+    if (isFull || (full.has(webhookId) && isHungry)) wakeSoon();
   }
 
   function track(work: Promise<void>): void {
     const tracked = work.catch(reportBroken).finally(() => void underWay.delete(tracked));
     underWay.add(tracked);
+  }
+
+  /** Stamps come in swarms, too, under load: a claim for each would cost more than it brings. */
+  function wake(): void {
+    if (performance.now() - claimedLastMs < GATHER_MS) wakeSoon();
+    else wakeup.wake();
   }
 
   /** Ends come in swarms, as their results are written together. */
@@ -323,7 +337,7 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
     await endTurns(database, holder).catch(() => {}); // then they end by themselves
   }
 
-  return { runOnce, settled, wake: () => wakeup.wake(), run };
+  return { runOnce, settled, wake, run };
 }
 
 /** What ends without an attempt says nothing of the receiver. */

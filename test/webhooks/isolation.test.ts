@@ -1,6 +1,8 @@
 import { sql } from 'kysely';
 import { describe, expect, it } from 'vitest';
+import { newId } from '../../src/runtime/id.ts';
 import { claimDeliveries } from '../../src/webhooks/claim.ts';
+import { NO_STEPS } from '../../src/webhooks/connection-timings.ts';
 import { createHealth } from '../../src/webhooks/health.ts';
 import { eventually } from '../support/eventually.ts';
 import { noteWritten } from '../support/toy-domain.ts';
@@ -17,6 +19,9 @@ const FAILED = {
   responseBody: '',
   isTruncated: false,
   remoteAddress: null,
+  timings: NO_STEPS,
+  firstByteMs: null,
+  sent: null,
 };
 const LIMITS = {
   limit: 100,
@@ -259,7 +264,7 @@ describe('a webhook', () => {
     const health = createHealth(database);
     const fail = async (at: number, durationMs: number, busy = false) => {
       const claim = claims[at] ?? expect.fail('no claim');
-      const attempt = { ...FAILED, startedAt: new Date(), durationMs };
+      const attempt = { ...FAILED, id: newId('att'), startedAt: new Date(), durationMs };
       const receiver = busy ? ({ kind: 'busy', forMs: undefined } as const) : ({ kind: 'fair' } as const);
       return health.note([{ result: { claim, status: 'exhausted', attempt }, webhook: await webhook(), receiver }]);
     };

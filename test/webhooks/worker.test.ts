@@ -6,8 +6,10 @@ import { fileURLToPath } from 'node:url';
 import { sql } from 'kysely';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, inject, it } from 'vitest';
 import { type Clock, systemClock } from '../../src/runtime/clock.ts';
+import { newId } from '../../src/runtime/id.ts';
 import type { Sender } from '../../src/webhooks/attempt.ts';
 import { claimDeliveries } from '../../src/webhooks/claim.ts';
+import { NO_STEPS } from '../../src/webhooks/connection-timings.ts';
 import { type ClaimResult, finishDeliveries } from '../../src/webhooks/finish.ts';
 import { pruneDeliveries } from '../../src/webhooks/prune.ts';
 import { createRecorder } from '../../src/webhooks/recorder.ts';
@@ -128,6 +130,7 @@ describe('workers', () => {
     status: 'rescheduled',
     delayMs: 0,
     attempt: {
+      id: newId('att'),
       startedAt: new Date(),
       durationMs: 1,
       statusCode: 500,
@@ -137,6 +140,9 @@ describe('workers', () => {
       responseBody: '',
       isTruncated: false,
       remoteAddress: null,
+      timings: NO_STEPS,
+      firstByteMs: null,
+      sent: null,
     },
   });
 

@@ -1,8 +1,7 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import { eventually } from '../support/eventually.ts';
-import { openNoteLog } from './note-log.ts';
+import type { Written } from './note-log.ts';
 import { openRequestBook } from './request-book.ts';
-import type { WebhookEngine } from './webhook-engine.ts';
 
 /** A webhook of an account of its own, at a receiver that answers at once. */
 export interface HealthyBeat extends AsyncDisposable {
@@ -12,12 +11,10 @@ export interface HealthyBeat extends AsyncDisposable {
   drain(events: number): Promise<number>;
 }
 
-export async function openHealthyBeat(engine: WebhookEngine): Promise<HealthyBeat> {
+export async function openHealthyBeat({ engine, log }: Written): Promise<HealthyBeat> {
   await using opening = new AsyncDisposableStack();
   const book = await openRequestBook(() => 200);
   opening.defer(book.close);
-  const log = openNoteLog(engine.services);
-  opening.defer(log.close);
   const accountId = await engine.addAccount();
   await engine.createWebhook(
     { url: book.url, query: 'subscription { noteWritten { id } }', maxInFlight: 50 },

@@ -3,8 +3,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import { createServer } from 'node:net';
 import { sql } from 'kysely';
 import { eventually } from '../support/eventually.ts';
-import { openNoteLog } from './note-log.ts';
-import type { WebhookEngine } from './webhook-engine.ts';
+import type { Written } from './note-log.ts';
 
 /** Webhooks of one account at a receiver that accepts and never answers. */
 export interface HostileCrowd extends AsyncDisposable {
@@ -14,12 +13,10 @@ export interface HostileCrowd extends AsyncDisposable {
   calm(): Promise<void>;
 }
 
-export async function openHostileCrowd(engine: WebhookEngine, webhooks: number): Promise<HostileCrowd> {
+export async function openHostileCrowd({ engine, log }: Written, webhooks: number): Promise<HostileCrowd> {
   await using opening = new AsyncDisposableStack();
   const sink = await openSilentReceiver();
   opening.defer(sink.close);
-  const log = openNoteLog(engine.services);
-  opening.defer(log.close);
   const accountId = await engine.addAccount();
   for (let n = 0; n < webhooks; n++)
     await engine.createWebhook(
@@ -34,7 +31,13 @@ export async function openHostileCrowd(engine: WebhookEngine, webhooks: number):
         accountId,
         Array.from({ length: events }, (_, n) => ({ subjectId: 'note_1', text: `${n}` })),
       );
-      await eventually(() => sink.held.size >= held, { describe: `${held} requests to be held` });
+      await eventually(
+        () => {
+          if (sink.held.size < held) throw new Error(`${sink.held.size} are`);
+          return true;
+        },
+        { describe: `${held} requests to be held` },
+      );
     },
     async calm() {
       await sql`delete from fanfare.delivery where account_id = ${accountId}`.execute(db);

@@ -1,6 +1,7 @@
 import { eventually } from '../support/eventually.ts';
 import { openHealthyBeat, percentile } from './healthy-beat.ts';
 import { type HostileAttempt, openHostileScene } from './hostile-scene.ts';
+import { openNoteLog } from './note-log.ts';
 import type { WebhookEngine } from './webhook-engine.ts';
 import { databaseUrlOf, openFleet, type WorkerSettings } from './worker-fleet.ts';
 
@@ -31,8 +32,10 @@ const BEAT_MS = 20;
 export async function sendToHostile(engine: WebhookEngine, options: HostileOptions): Promise<HostileRun> {
   const { rounds, events, watchMs, settings } = options;
   await using opened = new AsyncDisposableStack();
-  const hostile = opened.use(await openHostileScene(engine));
-  const healthy = opened.use(await openHealthyBeat(engine));
+  const log = openNoteLog(engine.services);
+  opened.defer(log.close);
+  const hostile = opened.use(await openHostileScene({ engine, log }));
+  const healthy = opened.use(await openHealthyBeat({ engine, log }));
   const fleet = openFleet(await databaseUrlOf(engine), { ...settings, isQuiet: true });
   opened.defer(fleet.close);
   const worker = fleet.launch();

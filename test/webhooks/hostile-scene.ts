@@ -2,8 +2,7 @@ import { openBlackHole } from '../support/black-hole.ts';
 import { createCertificate } from '../support/certificate.ts';
 import { openRawReceiver } from '../support/raw-receiver.ts';
 import { ENDLESS, HOSTILE } from './hostile-answers.ts';
-import { openNoteLog } from './note-log.ts';
-import type { WebhookEngine } from './webhook-engine.ts';
+import type { Written } from './note-log.ts';
 
 /** Receivers that do each their worst, and a webhook at each, all of one account. */
 export interface HostileScene extends AsyncDisposable {
@@ -31,11 +30,9 @@ const QUERY = 'subscription { noteWritten { id } }';
 /** So that the outcome does not depend on how often each was tried. */
 const ONE_ATTEMPT = { delays: [] };
 
-export async function openHostileScene(engine: WebhookEngine): Promise<HostileScene> {
+export async function openHostileScene({ engine, log }: Written): Promise<HostileScene> {
   await using opening = new AsyncDisposableStack();
   const urls = await openReceivers(opening);
-  const log = openNoteLog(engine.services);
-  opening.defer(log.close);
   const accountId = await engine.addAccount();
   const webhooks = new Map<string, string>();
   for (const [does, url] of urls) {

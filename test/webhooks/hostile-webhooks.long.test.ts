@@ -5,6 +5,7 @@ import { openHealthyBeat, percentile } from './healthy-beat.ts';
 import { openHostileCrowd } from './hostile-crowd.ts';
 import { expectBounded } from './hostile-expect.ts';
 import { type HostileRun, sendToHostile } from './hostile-run.ts';
+import { openNoteLog } from './note-log.ts';
 import { openWebhookEngine, type WebhookEngine } from './webhook-engine.ts';
 import { AS_SHIPPED, databaseUrlOf, openFleet } from './worker-fleet.ts';
 
@@ -44,8 +45,9 @@ describe('a worker whose receivers do their worst, each in its way,', () => {
 it(
   'sends as much to another account beside 1,000 webhooks of one account that never answer',
   async () => {
-    await using crowd = await openHostileCrowd(engine, 1_000);
-    await using healthy = await openHealthyBeat(engine);
+    const log = openNoteLog(engine.services);
+    await using crowd = await openHostileCrowd({ engine, log }, 1_000);
+    await using healthy = await openHealthyBeat({ engine, log });
     const fleet = openFleet(await databaseUrlOf(engine), { ...AS_SHIPPED, isQuiet: true });
     const alone: number[] = [];
     const beside: number[] = [];
@@ -60,6 +62,7 @@ it(
       }
     } finally {
       await fleet.close();
+      await log.close();
     }
     process.stdout.write(`deliveries a second: ${alone.join(', ')} alone, ${beside.join(', ')} beside them\n`);
     // or as little as it varies without them

@@ -2,6 +2,7 @@ import { sql } from 'kysely';
 import type { EngineServices } from '../../src/graphql/context.ts';
 import { createSequencer } from '../../src/outbox/sequencer.ts';
 import { observeNothing } from '../../src/runtime/observe.ts';
+import type { WebhookEngine } from './webhook-engine.ts';
 
 /** A note to be written. */
 export interface NewNote {
@@ -14,6 +15,12 @@ export interface NoteLog {
   /** In one transaction; resolves when they have their positions, with their ids in the order given. */
   write(accountId: string, notes: readonly NewNote[]): Promise<readonly string[]>;
   close(): Promise<void>;
+}
+
+/** An engine, and the one log by which its events are written: two would take each other's shards away. */
+export interface Written {
+  readonly engine: WebhookEngine;
+  readonly log: NoteLog;
 }
 
 /** Close it before the engine. */

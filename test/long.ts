@@ -4,42 +4,54 @@ import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
-// `npm run test:long [-- [--data FOLDER] [--attacks FOLDER] [vitest's arguments]]`: all tests, the long ones too. The folder of
-// `--data` holds online-retail.csv, on which the replay is tested; without it, on a file of that size that is made up. The folder
-// of `--attacks` holds lists of callback URLs, on which the guard is tested beside the list of our own.
+// `npm run test:long [-- [--data FOLDER] [--attacks FOLDER] [--fanout N] [vitest's arguments]]`: all tests, the long ones too. FOLDER holds
+// online-retail.csv, on which the replay is tested; without it, on a file of that size that is made up. The folder
+// of `--attacks` holds lists of attacks: callback URLs, on which the guard is tested, and those on webhooks, each of which must have its test. N, 1 to 50, is how many webhooks ask for each event while workers are killed.
 
 const VITEST = fileURLToPath(new URL('../node_modules/vitest/vitest.mjs', import.meta.url));
+const args = process.argv.slice(2);
 
-/** Folders that may be given: a file that each must hold, and how tests learn of it. */
-const FOLDERS = {
-  data: { holds: 'online-retail.csv', variable: 'FANFARE_DATA' },
-  attacks: { holds: 'callback-urls-refuse.json', variable: 'FANFARE_ATTACKS' },
-} as const;
+/** What is ours, by the name of its option: the variable that the tests read, and what is wrong with a value. */
+const OPTIONS: Readonly<Record<string, { readonly variable: string; fault(value: string): string | undefined }>> = {
+  data: {
+    variable: 'FANFARE_DATA',
+    fault: (folder) =>
+      existsSync(join(folder, 'online-retail.csv')) ? undefined : `expected online-retail.csv in ${folder}`,
+  },
+  attacks: {
+    variable: 'FANFARE_ATTACKS',
+    fault: (folder) =>
+      existsSync(join(folder, 'graphql-attacks.json')) ? undefined : `expected graphql-attacks.json in ${folder}`,
+  },
+  fanout: {
+    variable: 'FANFARE_FANOUT',
+    fault: (count) => (/^([1-9]|[1-4]\d|50)$/.test(count) ? undefined : `expected 1 to 50, found ${count}`),
+  },
+};
 
-interface Arguments {
-  readonly env: Readonly<Record<string, string>>;
-  readonly others: readonly string[];
+/** Takes each `--option VALUE` or `--option=VALUE` of ours out; everything else is vitest's. */
+function readOptions(): { readonly env: Readonly<Record<string, string>>; readonly others: readonly string[] } {
+  const env: Record<string, string> = {};
+  const options = Object.fromEntries(Object.keys(OPTIONS).map((name) => [name, { type: 'string' as const }]));
+  const { tokens } = parseArgs({ args, options, strict: false, tokens: true });
+  const ours = tokens.filter((token) => token.kind === 'option' && token.name in OPTIONS);
+  const taken = new Set<number>();
+  for (const token of ours) {
+    if (token.kind !== 'option') continue;
+    const option = OPTIONS[token.name];
+    if (option === undefined) continue;
+    if (token.value === undefined) throw new Error(`--${token.name} needs a value`);
+    const value = token.name === 'fanout' ? token.value : resolve(token.value);
+    const fault = option.fault(value);
+    if (fault !== undefined) throw new Error(fault);
+    env[option.variable] = value;
+    taken.add(token.index);
+    if (!token.inlineValue) taken.add(token.index + 1);
+  }
+  return { env, others: args.filter((_, at) => !taken.has(at)) };
 }
 
-/** Takes `--data FOLDER` or `--data=FOLDER` out; everything that is no such folder is vitest's. */
-function takeFolder(name: keyof typeof FOLDERS, { env, others: args }: Arguments): Arguments {
-  const { holds, variable } = FOLDERS[name];
-  const { tokens } = parseArgs({
-    args: [...args],
-    options: { [name]: { type: 'string' } },
-    strict: false,
-    tokens: true,
-  });
-  const found = tokens.filter((token) => token.kind === 'option').find((token) => token.name === name);
-  if (found === undefined) return { env, others: args };
-  const others = args.toSpliced(found.index, found.inlineValue ? 1 : 2);
-  if (found.value === undefined) throw new Error(`--${name} needs a folder: --${name} FOLDER`);
-  const folder = resolve(found.value);
-  if (!existsSync(join(folder, holds))) throw new Error(`expected ${holds} in ${folder}`);
-  return { env: { ...env, [variable]: folder }, others };
-}
-
-function run({ env, others }: Arguments): void {
+function run(env: Readonly<Record<string, string>>, others: readonly string[]): void {
   const child = spawn(process.execPath, [VITEST, 'run', ...others], {
     stdio: 'inherit',
     env: { ...process.env, FANFARE_LONG: '1', ...env },
@@ -53,7 +65,8 @@ function run({ env, others }: Arguments): void {
 }
 
 try {
-  run(takeFolder('attacks', takeFolder('data', { env: {}, others: process.argv.slice(2) })));
+  const { env, others } = readOptions();
+  run(env, others);
 } catch (error) {
   process.stderr.write(`test:long: ${error instanceof Error ? error.message : String(error)}\n`);
   process.exitCode = 2;

@@ -8,9 +8,12 @@ import { createSealer } from '../../src/webhooks/seal.ts';
 import { createWebhookWorker } from '../../src/webhooks/worker.ts';
 import { createEngineServices } from '../support/engine.ts';
 import { domain } from '../support/toy-domain.ts';
+import type { WorkerSettings } from './worker-fleet.ts';
 
 // A worker in a process of its own, for tests that kill or freeze it. Prints each observation as a line of JSON.
-const [url = ''] = process.argv.slice(2);
+const [url = '', given = '{}'] = process.argv.slice(2);
+// what a fleet gives
+const { version = '0.0.0', deadlineMs = 8_000, isQuiet = false, ...settings } = JSON.parse(given) as WorkerSettings;
 const guard = createCallbackGuard({
   policy: createAddressPolicy({ allowCidrs: ['127.0.0.0/8'] }),
   resolver: createResolver({ servers: ['127.0.0.1:9'] }),
@@ -21,7 +24,7 @@ domain.extend(addWebhookFields);
 const schema = domain.toSchema();
 const database = await connectPostgres({ url, maxConnections: 3 });
 const engine = await createEngineServices(database, domain);
-const sender = createSender({ guard, version: '0.0.0', deadlineMs: 8_000 });
+const sender = createSender({ guard, version, deadlineMs });
 const worker = createWebhookWorker({
   engine,
   schema,
@@ -30,7 +33,11 @@ const worker = createWebhookWorker({
   leaseMs: 1_500,
   attemptMs: 500,
   pollMs: 20,
-  observe: (observation) => process.stdout.write(`${JSON.stringify(observation)}\n`),
+  ...settings,
+  observe: (observation) => {
+    if (!(isQuiet && observation.name === 'delivery.attempted'))
+      process.stdout.write(`${JSON.stringify(observation)}\n`);
+  },
 });
 process.stdout.write('{"name":"worker.started"}\n');
 await worker.run(new AbortController().signal);

@@ -1,0 +1,191 @@
+import { setTimeout as wait } from 'node:timers/promises';
+import { sql } from 'kysely';
+import { eventually } from '../support/eventually.ts';
+import { seeded } from '../support/kill-embedded.ts';
+import { type DoneDelivery, retakesOf, type StormEvidence } from './kill-check.ts';
+import { openNoteLog } from './note-log.ts';
+import { openRequestBook, type RequestBook } from './request-book.ts';
+import type { WebhookEngine } from './webhook-engine.ts';
+import { databaseUrlOf, openFleet, type WorkerSettings } from './worker-fleet.ts';
+
+export interface StormOptions {
+  readonly seed: number;
+  readonly kills: number;
+  readonly events: number;
+  /** The last of them never answers, until the storm is over. */
+  readonly webhooks: number;
+  /** How many of the webhooks ask for an event. */
+  readonly fanout: number;
+  readonly workers: number;
+  readonly settings: WorkerSettings & { readonly deadlineMs: number };
+}
+
+export interface Storm {
+  readonly evidence: StormEvidence;
+  /** In one line. */
+  readonly figures: string;
+}
+
+interface Scene {
+  readonly engine: WebhookEngine;
+  readonly accountId: string;
+  readonly book: RequestBook;
+  readonly options: StormOptions;
+}
+
+const LONGEST_ANSWER_MS = 20;
+const A_DAY_MS = 86_400_000;
+/** How long the receivers may hear nothing before a kill that waits for them comes all the same. */
+const IDLE_MS = 500;
+const ENDS_WITHIN_MS = 600_000;
+
+/**
+ * Writes events in as many steps as there are kills; in each, when a random number of requests more has come in, a worker is
+ * killed and the next one started. When all others have what they asked for, the webhook that hangs begins to answer.
+ */
+export async function runStorm(engine: WebhookEngine, options: StormOptions): Promise<Storm> {
+  const startedAtMs = Date.now();
+  const random = seeded(options.seed);
+  await using opened = new AsyncDisposableStack();
+  const calm = Promise.withResolvers<void>();
+  const hangingPath = hangingPathOf(options);
+  const book = await openRequestBook(async ({ path }) => {
+    await (path === hangingPath ? calm.promise : wait(random() * LONGEST_ANSWER_MS));
+    return 200;
+  });
+  opened.defer(book.close);
+  const scene = { engine, accountId: await engine.addAccount(), book, options };
+  const webhookIds = await createWebhooks(scene);
+
+  const { expected, killedAtMs, close } = await loadAndKill(scene, random);
+  opened.defer(close);
+  await untilDone(scene, webhookIds.slice(0, -1));
+  const stormMs = Date.now() - startedAtMs;
+  calm.resolve();
+  await releaseHeld(scene, webhookIds);
+  await untilDone(scene, webhookIds);
+
+  const done = await readDone(scene);
+  const evidence = { requests: book.requests, killedAtMs, expected, done, deadlineMs: options.settings.deadlineMs };
+  return { evidence, figures: describeStorm(evidence, { hangingPath, stormMs, wholeMs: Date.now() - startedAtMs }) };
+}
+
+function hangingPathOf({ webhooks }: StormOptions): string {
+  return `/${webhooks - 1}`;
+}
+
+/** An event of number n is about subject n modulo their number, and these webhooks ask for it. */
+function pathsOf(event: number, { webhooks, fanout }: StormOptions): readonly string[] {
+  return Array.from({ length: fanout }, (_, at) => `/${(event + at) % webhooks}`);
+}
+
+async function createWebhooks({ engine, accountId, book, options }: Scene): Promise<readonly string[]> {
+  const { webhooks, fanout } = options;
+  const ids: string[] = [];
+  for (let at = 0; at < webhooks; at++) {
+    const subjects = Array.from({ length: fanout }, (_, back) => `note_${(at - back + webhooks) % webhooks}`);
+    const query = `subscription { noteWritten(filter: { subjects: ${JSON.stringify(subjects)} }) { id } }`;
+    ids.push((await engine.createWebhook({ url: `${book.url}/${at}`, query }, { accountId })).id);
+  }
+  return ids;
+}
+
+async function loadAndKill({ engine, accountId, book, options }: Scene, random: () => number) {
+  const { events, kills, webhooks, workers } = options;
+  const log = openNoteLog(engine.services);
+  const fleet = openFleet(await databaseUrlOf(engine), { ...options.settings, isQuiet: true });
+  const killedAtMs = new Map<string, number>();
+  const expected = new Set<string>();
+  const running = Array.from({ length: workers }, () => fleet.launch());
+  await Promise.all(running.map((worker) => worker.started()));
+  const stepSize = Math.ceil(events / kills);
+  for (let from = 0; from < events; from += stepSize) {
+    await write(from, Math.min(from + stepSize, events));
+    await untilMore(book, Math.floor(random() * stepSize * options.fanout));
+    await killOne(busyOne() ?? Math.floor(random() * workers));
+  }
+  const close = async () => {
+    await fleet.close();
+    await log.close();
+  };
+  return { killedAtMs, expected, close };
+
+  async function write(from: number, to: number): Promise<void> {
+    const numbers = Array.from({ length: to - from }, (_, at) => from + at);
+    const notes = numbers.map((n) => ({ subjectId: `note_${n % webhooks}`, text: `${n}` }));
+    const ids = await log.write(accountId, notes);
+    for (const [at, n] of numbers.entries()) for (const path of pathsOf(n, options)) expected.add(`${path} ${ids[at]}`);
+  }
+
+  /** One that waits for an answer, which will come. */
+  function busyOne(): number | undefined {
+    const names = running.map(({ name }) => name);
+    const under = book.requests.findLast(
+      ({ path, status, sender }) => status === undefined && path !== hangingPathOf(options) && names.includes(sender),
+    );
+    return under && names.indexOf(under.sender);
+  }
+
+  async function killOne(at: number): Promise<void> {
+    await running[at]?.started();
+    if (running[at] !== undefined) killedAtMs.set(running[at].name, Date.now());
+    await running[at]?.kill();
+    running[at] = fleet.launch();
+  }
+}
+
+/** Waits until so many more have come in, or none comes. */
+async function untilMore({ requests }: RequestBook, count: number): Promise<void> {
+  const wanted = requests.length + count;
+  let last = { count: requests.length, atMs: Date.now() };
+  await eventually(() => {
+    if (requests.length !== last.count) last = { count: requests.length, atMs: Date.now() };
+    return requests.length >= wanted || Date.now() - last.atMs > IDLE_MS;
+  });
+}
+
+/** Waits until these webhooks have no open delivery. */
+async function untilDone({ engine }: Scene, webhookIds: readonly string[]): Promise<void> {
+  const check = async () => {
+    const { rows } = await sql<{ open: number }>`
+      select count(*)::int as open from fanfare.delivery where webhook_id = any(${webhookIds}::text[])
+    `.execute(engine.services.database.db);
+    if (rows[0]?.open !== 0) throw new Error(`${rows[0]?.open} deliveries are open`);
+  };
+  await eventually(check, { deadlineMs: ENDS_WITHIN_MS, everyMs: 50, describe: 'all deliveries to end' });
+}
+
+/** What has failed need not wait for its time. */
+async function releaseHeld({ engine, accountId }: Scene, webhookIds: readonly string[]): Promise<void> {
+  const variables = { id: webhookIds.at(-1) };
+  await engine.advanceClock(A_DAY_MS);
+  await engine.run('mutation ($id: ID!) { webhookResume(id: $id) { __typename } }', { accountId, variables });
+}
+
+async function readDone({ engine, accountId }: Scene): Promise<DoneDelivery[]> {
+  const { rows } = await sql<DoneDelivery>`
+    select id, status, (extract(epoch from finished_at) * 1000)::float8 as "finishedAtMs"
+    from fanfare.delivery_done where account_id = ${accountId}
+  `.execute(engine.services.database.db);
+  return rows;
+}
+
+interface Course {
+  /** What is held there, since it never answers, waits for other reasons. */
+  readonly hangingPath: string;
+  readonly stormMs: number;
+  readonly wholeMs: number;
+}
+
+function describeStorm(evidence: StormEvidence, { hangingPath, stormMs, wholeMs }: Course): string {
+  const waits = retakesOf(evidence)
+    .filter(({ path }) => path !== hangingPath)
+    .map(({ afterMs }) => afterMs)
+    .sort((a, b) => a - b);
+  const [median, last] = [waits[Math.floor(waits.length / 2)], waits.at(-1)];
+  return [
+    `${evidence.expected.size} deliveries, ${evidence.requests.length} requests, ${evidence.killedAtMs.size} kills`,
+    `${waits.length} orphans sent again after ${median} ms (median) to ${last} ms`,
+    `${Math.round(stormMs / 1_000)} s, ${Math.round(wholeMs / 1_000)} s with the one that hung`,
+  ].join('; ');
+}

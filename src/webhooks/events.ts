@@ -27,7 +27,7 @@ export const webhookFailing = defineEvent('webhook.failing', {
   payload: {
     webhook: WebhookSnapshot,
     failures: z.int32().describe('Failed attempts in a row.'),
-    failingSince: z.iso.datetime().describe('Of the first of them.'),
+    failingSince: z.iso.datetime().describe('Of the first of them.').nullable(), // as in the others: fields of one name can't differ
     ...LAST_FAILURE,
   },
   description: 'Five attempts of a webhook have failed in a row. Told once for all failures until one succeeds.',
@@ -38,7 +38,7 @@ export const webhookDisabled = defineEvent('webhook.disabled', {
   ...ABOUT_WEBHOOK,
   payload: {
     webhook: WebhookSnapshot,
-    reason: z.string().describe('As in `Webhook.disabledReason`.'),
+    disabledReason: z.string().describe('As in `Webhook`.'),
     failures: z.int32().describe('Failed attempts in a row.'),
     failingSince: z.iso.datetime().describe('Of the first of them.').nullable(),
     ...LAST_FAILURE,

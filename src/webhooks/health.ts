@@ -67,7 +67,7 @@ export interface Health {
    * look at once. Only failures are looked at: a webhook that nothing is sent to is not disabled.
    *
    * Not in the transaction that finishes deliveries: changes of a webhook lock it before its deliveries, and would meet that
-   * one crosswise. A crash in between only forgets a count; a 410 or 429 is answered again.
+   * one crosswise, but before it. After a crash in between the attempt is made again, and counts again.
    */
   note(delivered: readonly Delivered[]): Promise<HealthNews>;
 }

@@ -23,7 +23,7 @@ export const TELL_TURN = sql`
       (${webhookFailing.name}, ${webhookFailing.version}::int, t.is_newly_failing,
         jsonb_build_object('failingSince', ${iso('t.failing_since')}, ${LAST_FAILURE})),
       (${webhookDisabled.name}, ${webhookDisabled.version}::int, t.is_newly_disabled,
-        jsonb_build_object('failingSince', ${iso('t.failing_since')}, 'reason', t.disabled_reason, ${LAST_FAILURE}))
+        jsonb_build_object('failingSince', ${iso('t.failing_since')}, 'disabledReason', t.disabled_reason, ${LAST_FAILURE}))
     ) as every (name, version, is_due, facts)
     where every.is_due offset 0
   ) due

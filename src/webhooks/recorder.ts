@@ -45,9 +45,9 @@ export function createRecorder(deps: RecorderDeps): Recorder {
     while (waiting.length > 0) {
       const batch = waiting.splice(0, MAX_BATCH);
       const delivered = batch.map((each) => each.delivered);
-      // what is handed back comes second: until a receiver's failure is noted, its webhook is not held, and would be claimed again
-      for (const part of [delivered.filter(isAttempt), delivered.filter((each) => !isAttempt(each))])
-        if (part.length > 0) await write(part);
+      // before: what is finished makes room for the next claim, and a webhook whose receiver has failed is to be held by then
+      await noteHealthOf(delivered);
+      await write(delivered);
       for (const { written } of batch) written();
     }
     isWriting = false;
@@ -62,7 +62,6 @@ export function createRecorder(deps: RecorderDeps): Recorder {
         );
         if (told > 0) onCaptured();
         report(batch, finished);
-        await noteHealthOf(batch, finished);
         return;
       } catch (error) {
         if (failures === 0) observe({ name: 'delivery.record_failed', level: 'warn', deliveries: batch.length, error });
@@ -71,11 +70,10 @@ export function createRecorder(deps: RecorderDeps): Recorder {
     }
   }
 
-  /** Not tried again: what it writes may be forgotten, what was finished must not be written twice. */
-  async function noteHealthOf(batch: readonly Delivered[], finished: readonly Finished[]): Promise<void> {
-    const counted = new Set(finished.map(({ id }) => id));
+  /** Once, also where the result then turns out to be superseded: the receiver has answered so. What can't be written is forgotten. */
+  async function noteHealthOf(batch: readonly Delivered[]): Promise<void> {
     try {
-      const news = await health.note(batch.filter(({ result }) => counted.has(result.claim.id)));
+      const news = await health.note(batch);
       const { failing, disabled, recovered, held } = news;
       if (failing.length + disabled.length + recovered.length > 0) onCaptured();
       for (const id of failing) observe({ name: 'webhook.failing', level: 'warn', webhook_id: id });
@@ -123,8 +121,4 @@ export function createRecorder(deps: RecorderDeps): Recorder {
         if (!isWriting) void writeAll();
       }),
   };
-}
-
-function isAttempt({ result }: Delivered): boolean {
-  return 'attempt' in result;
 }

@@ -1,4 +1,5 @@
 import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { COVERED, OPEN } from './attack-coverage.ts';
 import { openHealthyBeat, percentile } from './healthy-beat.ts';

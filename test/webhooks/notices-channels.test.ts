@@ -100,7 +100,7 @@ describe.each(['embedded', 'postgres'] as const)('an event of the engine on %s',
     const read = async () => {
       const answer = await app.post(
         `query ($after: String) { events(after: $after, filter: { types: ${TYPES} }) { nodes { name
-          ... on WebhookDisabled { reason currentWebhook { id status disabledReason } }
+          ... on WebhookDisabled { disabledReason currentWebhook { id status disabledReason } }
           ... on DeliveryExhausted { delivery { deliveryId } currentDelivery { id status } } } } }`,
         { after: data.head },
       );
@@ -108,15 +108,15 @@ describe.each(['embedded', 'postgres'] as const)('an event of the engine on %s',
         a.name < b.name ? -1 : 1,
       );
     };
-    const reason = 'the receiver answered 410 Gone';
+    const disabledReason = 'the receiver answered 410 Gone';
     await eventually(async () =>
       expect(await read()).toMatchObject([
         { name: 'delivery.exhausted', currentDelivery: { status: 'EXHAUSTED' } },
-        { name: 'webhook.disabled', reason, currentWebhook: { id: gone, status: 'DISABLED', disabledReason: reason } },
+        { name: 'webhook.disabled', disabledReason, currentWebhook: { id: gone, status: 'DISABLED', disabledReason } },
       ]),
     );
     await app.post('mutation ($id: ID!) { webhookDelete(id: $id) { __typename } }', { id: gone });
-    expect(await read()).toMatchObject([{}, { reason, currentWebhook: null }]);
+    expect(await read()).toMatchObject([{}, { disabledReason, currentWebhook: null }]);
   });
 
   it('is listed among the types of events', async () => {

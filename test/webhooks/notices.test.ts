@@ -222,7 +222,7 @@ describe('a notice', () => {
       {
         name: 'webhook.disabled',
         subjectId: id,
-        payload: { reason: 'the receiver answered 410 Gone', lastStatusCode: 410 },
+        payload: { disabledReason: 'the receiver answered 410 Gone', lastStatusCode: 410 },
       },
     ]);
     expect(await state(id)).toMatchObject({ status: 'DISABLED', disabledReason: 'the receiver answered 410 Gone' });
@@ -252,7 +252,10 @@ describe('a notice', () => {
     await workTogether();
     expect(await told()).toMatchObject([
       { name: 'webhook.failing' },
-      { name: 'webhook.disabled', payload: { reason: 'for 5 days nothing came but failures', lastStatusCode: 500 } },
+      {
+        name: 'webhook.disabled',
+        payload: { disabledReason: 'for 5 days nothing came but failures', lastStatusCode: 500 },
+      },
     ]);
     expect(await state(id)).toMatchObject({
       status: 'DISABLED',

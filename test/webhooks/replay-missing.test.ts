@@ -6,7 +6,7 @@ import { type Shown, useReplayScene } from './replay-scene.ts';
 import { textsOf, workOff } from './webhook-engine.ts';
 
 describe('a replay', () => {
-  const { scene, db, at, ask, begin, texts, write, writeAndSend, finish, runsOf, positionsOf } = useReplayScene();
+  const { scene, db, at, ask, begin, texts, write, writeAndSend, finish, runsOf } = useReplayScene();
   const { hook } = scene;
 
   it('sends everything that is missing after an outage, and nothing else', async () => {
@@ -33,23 +33,28 @@ describe('a replay', () => {
 
     // what looks at open deliveries only sends what has arrived; what looks at the exhausted ones only forgets the rest
     const naive = async (condition: ReturnType<typeof sql>) => {
-      const { rows } = await sql<{ position: number }>`
-        select l.position from fanfare.log l join fanfare.event e on e.seq = l.seq
-        where l.account_id = ${scene.accountId} and ${condition} order by l.position`.execute(db());
-      return rows.map(({ position }) => position);
+      const { rows } = await sql<{ text: string }>`
+        select e.payload->'note'->>'text' as text from fanfare.log l join fanfare.event e on e.seq = l.seq
+        where l.account_id = ${scene.accountId} and e.name = 'note.written' and ${condition} order by l.position`.execute(
+        db(),
+      );
+      return rows.map(({ text }) => text);
     };
+    const missing = ['failed 1', 'cancelled', 'unborn'];
     expect(await naive(sql`not exists (select from fanfare.delivery d where d.event_id = e.id)`)).toEqual([
-      1, 2, 3, 5, 6, 7,
+      ...texts(3, 'before'),
+      ...missing,
     ]);
     expect(
       await naive(sql`exists (select from fanfare.delivery_done d where d.event_id = e.id and d.status = 'EXHAUSTED')`),
-    ).toEqual([5]);
+    ).toEqual(['failed 1']);
 
     const { id } = await begin({ webhookId: hooked.id, startAfter: at(0), missing: true });
-    expect(await finish(id)).toMatchObject({ status: 'DONE', missing: true, looked: 8, created: 3, succeeded: 3 });
-    expect(await positionsOf(id)).toEqual([5, 6, 7]);
+    expect(await finish(id)).toMatchObject({ status: 'DONE', missing: true, looked: 10, created: 3, succeeded: 3 }); // two are notices
+    const sent = hooked.received().filter(({ headers }) => headers['fanfare-replay'] === id);
+    expect(textsOf(sent)).toEqual(missing);
     const again = await begin({ webhookId: hooked.id, startAfter: at(0), missing: true });
-    expect(await finish(again.id)).toMatchObject({ status: 'DONE', looked: 8, created: 0 });
+    expect(await finish(again.id)).toMatchObject({ status: 'DONE', looked: 10, created: 0 });
   });
 
   it('of what is missing sends what blocks its subject, but not what waits behind it', async () => {

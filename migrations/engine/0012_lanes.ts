@@ -142,6 +142,27 @@ const ordering = [
 ];
 
 const births = [
+  // In three parts. The first is a plain expression, which the planner puts in place of the call; as one, with its subqueries, it was
+  // called for each webhook of each event, at 20 µs.
+  sql`create function fanfare.webhook_asks(w fanfare.webhook, name text, subject_id text, related text[], changed text[])
+  returns boolean language sql immutable as $$
+    select (w.types is null or name = any(w.types)) and (w.subjects is null or subject_id = any(w.subjects))
+       and (w.related is null or related && w.related) and (w.changed is null or changed && w.changed)
+       and (w.triggers is null or changed = '{}' or changed && w.triggers)
+  $$`,
+  sql`create function fanfare.is_within_grants(narrowing jsonb, name text, subject_id text, related text[], changed text[])
+  returns boolean language sql immutable as $$
+    select not exists (
+      select from jsonb_array_elements(narrowing) as granted (f)
+      where not fanfare.filter_holds(granted.f, is_within_grants.name, is_within_grants.subject_id, is_within_grants.related, is_within_grants.changed)
+    )
+  $$`,
+  sql`create or replace function fanfare.webhook_wants(w fanfare.webhook, name text, subject_id text, related text[], changed text[])
+  returns boolean language sql stable as $$
+    select fanfare.webhook_asks(w, name, subject_id, related, changed)
+       and exists (select from fanfare.event_type t where t.name = webhook_wants.name and t.scope = any(w.scopes))
+       and (w.narrowing = '[]' or fanfare.is_within_grants(w.narrowing, webhook_wants.name, webhook_wants.subject_id, webhook_wants.related, webhook_wants.changed))
+  $$`,
   // As before, but also for disabled webhooks, whose deliveries wait; and those that keep an order are born waiting, and woken.
   sql`create or replace function fanfare.match_webhooks(p_seqs bigint[], p_at timestamptz, p_from timestamptz, p_to timestamptz) returns void language plpgsql as $$
     declare
@@ -159,7 +180,10 @@ const births = [
         join fanfare.log l on l.seq = stamped.seq and l.stamped_at = p_at
         join fanfare.webhook w on w.account_id = l.account_id and w.ordering <> 'UNORDERED'
         join fanfare.event e on e.seq = l.seq and e.occurred_at between p_from and p_to
-        where l.position > w.live_after and fanfare.webhook_wants(w, e.name, e.subject_id, e.related, e.changed);
+        join fanfare.event_type t on t.name = e.name
+        where l.position > w.live_after and t.scope = any(w.scopes)
+          and fanfare.webhook_asks(w, e.name, e.subject_id, e.related, e.changed)
+          and (w.narrowing = '[]' or fanfare.is_within_grants(w.narrowing, e.name, e.subject_id, e.related, e.changed));
         perform fanfare.lock_subjects(v_webhook_ids, v_subjects);
       end if;
       insert into fanfare.delivery (account_id, id, webhook_id, seq, position, event_id, next_at, born_at, subject)
@@ -170,7 +194,10 @@ const births = [
       join fanfare.log l on l.seq = stamped.seq and l.stamped_at = p_at
       join fanfare.webhook w on w.account_id = l.account_id
       join fanfare.event e on e.seq = l.seq and e.occurred_at between p_from and p_to
-      where l.position > w.live_after and fanfare.webhook_wants(w, e.name, e.subject_id, e.related, e.changed);
+      join fanfare.event_type t on t.name = e.name
+      where l.position > w.live_after and t.scope = any(w.scopes)
+        and fanfare.webhook_asks(w, e.name, e.subject_id, e.related, e.changed)
+        and (w.narrowing = '[]' or fanfare.is_within_grants(w.narrowing, e.name, e.subject_id, e.related, e.changed));
       if v_subjects is not null then
         perform fanfare.wake_subjects(v_webhook_ids, v_subjects);
       end if;
@@ -243,7 +270,7 @@ const births = [
 const sending = [
   sql`drop function fanfare.claim_deliveries`,
   // One process at a time has a webhook's turn; its own count of requests under way is then that of all. It may claim
-  // what it will soon get to, ahead of its cap (p_ahead: how far it looks, by webhook; p_idle: what it has nothing of any more): a webhook's backlog was claimed by
+  // what it will soon get to, ahead of its cap (p_ahead: how far it looks, by webhook, 0 for those that are full as it knows; p_full: accounts that are; p_idle: what it has nothing of any more): a webhook's backlog was claimed by
   // eights otherwise, each with a dozen statements. For each webhook that may be sent to, so many of the first due rows are its
   // window, those in flight among them. A webhook that keeps failing has a small one. The window is read without locks; the turn
   // is taken, and then the rows are locked, and their conditions checked again. Each webhook gets its first before any gets its
@@ -254,7 +281,7 @@ const sending = [
   // most 0.4 s are kept for later, or one request's.
   sql`create function fanfare.claim_deliveries(
     p_holder text, p_limit int, p_ahead_limit int, p_reserved int, p_lease interval, p_cap int, p_ahead jsonb,
-    p_account_cap int, p_busy_accounts text[], p_busy_counts int[], p_idle text[]
+    p_account_cap int, p_busy_accounts text[], p_busy_counts int[], p_full text[], p_idle text[]
   ) returns table (
     account_id text, id text, webhook_id text, seq bigint, "position" bigint, event_id text, generation int, step smallint,
     attempts int, since_first_ms bigint, body_key text, run text, subject text
@@ -285,6 +312,7 @@ const sending = [
                       else greatest(coalesce(w.max_in_flight, p_cap) / 2, 1) end as cap
         ) c
         where w.status = 'ACTIVE' and w.parked_reason is null and (w.held_until is null or w.held_until <= v_now)
+          and coalesce((p_ahead->>w.id)::int, 1) > 0 and not w.account_id = any(p_full)
           and not exists (select from fanfare.turn t where t.webhook_id = w.id and t.holder <> p_holder and t.lease_until > clock_timestamp())
       ), paced as (
         -- only what has something to send, and some of its rate left: a poll that finds nothing writes nothing

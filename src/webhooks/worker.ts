@@ -73,7 +73,7 @@ const BACKFILL_POSITIONS = 1_000;
 const REVIEW_EVERY_MS = 60_000;
 const SWEEP_EVERY_MS = 2_000;
 /** From the end of an attempt to the claim for its place, and between two claims: without it a backlog was claimed by ones and twos. */
-const GATHER_MS = 4;
+const GATHER_MS = 8;
 
 interface Worked {
   /** Positions looked at for webhooks that begin in the past. */
@@ -101,7 +101,6 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
   const headers = createHeaderBook(sealer);
   const views = createViews({ engine, documents });
   const prepareDeps: PrepareDeps = { engine, documents, views, sealer, headers, observe, turns: new Map() };
-  const recorder = createRecorder({ database, clock, observe, random, onCaptured: () => options.onCaptured?.() });
   const sign = createSigner();
   const wakeup = createWakeup();
   const giveUp = new AbortController();
@@ -109,6 +108,14 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
   const holder = newId('wrk');
   /** Of claims that are being prepared, wait in their lanes, or are attempted. */
   const leases = createLeases({ holder, database, clock, observe, leaseMs, holdMs, attemptMs });
+  const recorder = createRecorder({
+    database,
+    clock,
+    observe,
+    random,
+    close: leases.close,
+    onCaptured: () => options.onCaptured?.(),
+  });
   const lanes = createLanes({ maxInFlight, webhookCap, accountCap }, { attempt, giveBack });
   /** Webhooks whose turn was taken here. */
   const turns = new Set<string>();
@@ -150,7 +157,7 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
       accountCap,
       busy,
       aheadLimit: Math.max(maxAhead - (leases.size - places), 0),
-      ahead: lanes.ahead(),
+      ahead: countRoom(),
       idle,
     });
     for (const webhookId of idle) turns.delete(webhookId);
@@ -160,6 +167,12 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
     isFull = claims.length >= limit;
     full = new Set([...leases.byWebhook()].flatMap(([id, { count }]) => (count >= lanes.reachOf(id) ? [id] : [])));
     return { looked, claimed: claims.length, limit };
+  }
+
+  /** What each webhook may have claimed, where that is not its cap; those that have it are left out. */
+  function countRoom(): ReadonlyMap<string, number> {
+    const full = [...leases.byWebhook()].filter(([id, { count }]) => count >= lanes.reachOf(id));
+    return new Map([...lanes.ahead(), ...full.map(([id]) => [id, 0] as const)]);
   }
 
   /** Looks for webhooks that begin in the past with each poll, and on while there is something. */
@@ -251,7 +264,7 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
   }
 
   async function recordAll(results: readonly ClaimResult[]): Promise<void> {
-    await Promise.all(results.map((result) => record(untouched(result))));
+    await Promise.all(results.map((result) => recorder.record(untouched(result))));
     for (const { claim } of results) leases.drop(claim);
   }
 
@@ -261,7 +274,7 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
     const attempted = attemptOnce(ready);
     track(
       attempted
-        .then(record)
+        .then(recorder.record)
         .catch(reportBroken)
         .finally(() => drop(ready.claim)),
     );
@@ -312,10 +325,6 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
     const mayBegin = !giveUp.signal.aborted && (await leases.mayBegin(ready.claim));
     if (!mayBegin) return untouched({ claim: ready.claim, status: 'released' });
     return deliver({ engine, sender: options.sender, headers, random, sign }, ready, giveUp.signal);
-  }
-
-  function record({ result, ...rest }: Delivered): Promise<void> {
-    return recorder.record({ ...rest, result: { ...result, claim: leases.close(result.claim) } });
   }
 
   /** A bug of ours: the delivery comes round again when its lease has run out. */

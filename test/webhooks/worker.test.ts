@@ -174,12 +174,12 @@ describe('workers', () => {
     );
     const names: unknown[] = [];
     const observe = ({ name }: { readonly name: string }) => void names.push(name);
-    const recorder = createRecorder({ database, clock, observe, random: () => 0 });
+    const recorder = createRecorder({ database, clock, observe, random: () => 0, close: (claim) => claim });
     const query = database.db.selectFrom('fanfare.webhook').selectAll().where('id', '=', id);
     const webhook = await query.executeTakeFirstOrThrow();
     await recorder.record({ result: failedOnce(await claimOne()), webhook, receiver: { kind: 'fair' } });
     await sql`alter table fanfare.webhook drop constraint sound`.execute(database.db);
-    expect(names).toEqual(['delivery.attempted', 'webhook.health_failed']);
+    expect(names).toEqual(['webhook.health_failed', 'delivery.attempted']);
     expect((await deliveries())[0]?.attempts).toHaveLength(1);
   });
 

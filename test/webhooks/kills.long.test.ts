@@ -65,9 +65,9 @@ it('is seen that living workers send twice where leases are ignored (control)', 
   await eventually(() => scene.book.requests.length === 3);
   await scene.launch().started();
   await eventually(async () => {
-    await sql`update fanfare.delivery set lease_until = clock_timestamp() - interval '1 s'`.execute(
-      engine.services.database.db,
-    );
+    const { db } = engine.services.database;
+    await sql`update fanfare.delivery set lease_until = clock_timestamp() - interval '1 s'`.execute(db);
+    await sql`update fanfare.turn set lease_until = clock_timestamp() - interval '1 s'`.execute(db);
     return scene.book.requests.length > 3;
   });
   scene.answer(200);

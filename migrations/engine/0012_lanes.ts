@@ -21,6 +21,18 @@ const columns = [
     add subject text collate "C",
     add is_blocking boolean not null default false`,
   sql`alter table fanfare.delivery_done add run text collate "C"`,
+  // Bodies of 2 KB and more are compressed: at a fifth of the cost where this Postgres has it.
+  sql`do $$
+    declare
+      v_table regclass;
+    begin
+      for v_table in select 'fanfare.body'::regclass union all select i.inhrelid::regclass from pg_inherits i where i.inhparent = 'fanfare.body'::regclass loop
+        execute format('alter table %s alter column body set compression lz4', v_table);
+      end loop;
+    exception when feature_not_supported or invalid_parameter_value then
+      raise notice 'fanfare: without lz4';
+    end
+  $$`,
   // serves: the first of a subject
   sql`create index delivery_subject on fanfare.delivery (webhook_id, subject, position) where subject is not null`,
   // Whose turn it is to send to a webhook. Not logged: after a crash of the database nobody has one.

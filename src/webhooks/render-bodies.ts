@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { EngineError } from '../errors.ts';
 import type { EventRecord } from '../outbox/read.ts';
 import { type FreshBody, storeBodies } from './bodies.ts';
@@ -28,6 +29,8 @@ export interface BodyAsker {
 
 /** Until an event is rendered again whose rendering the database has failed. */
 const DEFERRED_MS = 5_000;
+/** So many are rendered in one turn of the event loop: those under way have to be answered, and the next begun. */
+const TURN = 32;
 /** Accounts of a batch that are rendered for at once: one whose documents are slow holds up no other. */
 const ACCOUNTS_AT_ONCE = 32;
 
@@ -93,7 +96,9 @@ async function inTurn(deps: PrepareDeps, wanted: readonly Wanted[], target: Rend
 
 /** Never rejects. */
 async function renderEach(deps: PrepareDeps, wanted: readonly Wanted[], target: RenderTarget): Promise<void> {
+  let rendered = 0;
   for (const drafts of Map.groupBy(wanted, nameOf).values()) {
+    if (++rendered % TURN === 0) await nextTurn();
     const [first] = drafts;
     if (first === undefined) continue;
     const outcome = target.isLate() ? ({ status: 'late' } as const) : await renderOne(deps, first);

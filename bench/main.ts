@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { benchDeliveries } from './deliveries.ts';
 import { benchEmbedded } from './embedded.ts';
 import { benchFanout, benchSse } from './fanout.ts';
+import { benchIsolation } from './isolation.ts';
 import { benchLatency } from './latency.ts';
 import { benchMemory } from './memory.ts';
 import { benchOrders } from './orders.ts';
@@ -23,6 +24,7 @@ const BENCHES: ReadonlyMap<string, Bench> = new Map([
   ['stream', benchStream],
   ['deliveries', benchDeliveries],
   ['steady', benchSteady],
+  ['isolation', benchIsolation],
   ['fanout', benchFanout],
   ['sse', benchSse],
   ['memory', benchMemory],

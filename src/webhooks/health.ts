@@ -70,6 +70,8 @@ export interface Health {
    * one crosswise, but before it. After a crash in between the attempt is made again, and counts again.
    */
   note(delivered: readonly Delivered[]): Promise<HealthNews>;
+  /** Whether {@link note} would have something to write. */
+  concerns(delivered: Delivered): boolean;
 }
 
 const NO_NEWS: HealthNews = { failing: [], disabled: [], recovered: [], held: new Map() };
@@ -77,12 +79,15 @@ const NO_NEWS: HealthNews = { failing: [], disabled: [], recovered: [], held: ne
 export function createHealth({ db }: Database): Health {
   /** Webhooks that were failing when they were last noted here. */
   const failing = new Set<string>();
+  // successes of what does not fail are no news, and by far the most frequent; where it has begun to fail in another process,
+  // the next claims will know
+  const newsOf = (delivered: readonly Delivered[]) =>
+    faresOf(delivered).filter((fare) => isNews(fare) || failing.has(fare.id));
 
   return {
+    concerns: (delivered) => newsOf([delivered]).length > 0,
     async note(delivered) {
-      // successes of what does not fail are no news, and by far the most frequent; where it has begun to fail in another process,
-      // the next claims will know
-      const fares = faresOf(delivered).filter((fare) => isNews(fare) || failing.has(fare.id));
+      const fares = newsOf(delivered);
       if (fares.length === 0) return NO_NEWS;
       const rows = await writeFares(db, fares);
       for (const { id } of fares) failing.delete(id);

@@ -43,23 +43,28 @@ interface Waiting {
 export function createRecorder(deps: RecorderDeps): Recorder {
   const { database, clock, observe, random, close, onCaptured = () => {} } = deps;
   const health = createHealth(database);
-  const waiting: Waiting[] = [];
-  let isWriting = false;
+  const successes = createQueue((batch) => write(batch.map(closed)));
+  /** Apart: what two hundred that hang have come to is written in half a second, for which no other waits. */
+  const troubles = createQueue(async (batch) => {
+    // before: what is finished makes room for the next claim, and a webhook whose receiver has failed is to be held by then
+    await noteHealthOf(batch);
+    await write(batch.map(closed));
+  });
+  /** Webhooks that have some among the troubles: their successes take the same way, so that they count in their order. */
+  const troubled = new Map<string, number>();
 
-  async function writeAll(): Promise<void> {
-    isWriting = true;
-    await rest(GATHER_MS);
-    while (waiting.length > 0) {
-      const batch = waiting.splice(0, MAX_BATCH);
-      const delivered = batch.map((each) => each.delivered);
-      // before: what is finished makes room for the next claim, and a webhook whose receiver has failed is to be held by then
-      await noteHealthOf(delivered);
-      await write(
-        delivered.map(({ result, ...rest }) => ({ ...rest, result: { ...result, claim: close(result.claim) } })),
-      );
-      for (const { written } of batch) written();
-    }
-    isWriting = false;
+  async function record(delivered: Delivered): Promise<void> {
+    const id = delivered.result.claim.webhookId;
+    if (!troubled.has(id) && !health.concerns(delivered)) return successes.put(delivered);
+    troubled.set(id, (troubled.get(id) ?? 0) + 1);
+    await troubles.put(delivered);
+    const left = (troubled.get(id) ?? 1) - 1;
+    if (left === 0) troubled.delete(id);
+    else troubled.set(id, left);
+  }
+
+  function closed({ result, ...rest }: Delivered): Delivered {
+    return { ...rest, result: { ...result, claim: close(result.claim) } };
   }
 
   async function write(batch: readonly Delivered[]): Promise<void> {
@@ -122,11 +127,34 @@ export function createRecorder(deps: RecorderDeps): Recorder {
     }
   }
 
+  return { record };
+}
+
+interface Queue {
+  /** Resolves when it is written. */
+  put(delivered: Delivered): Promise<void>;
+}
+
+/** @param write never rejects: failures are reported and given up inside */
+function createQueue(write: (batch: readonly Delivered[]) => Promise<void>): Queue {
+  const waiting: Waiting[] = [];
+  let isWriting = false;
+
+  async function writeAll(): Promise<void> {
+    isWriting = true;
+    await rest(GATHER_MS);
+    while (waiting.length > 0) {
+      const batch = waiting.splice(0, MAX_BATCH);
+      await write(batch.map(({ delivered }) => delivered));
+      for (const { written } of batch) written();
+    }
+    isWriting = false;
+  }
+
   return {
-    record: (delivered) =>
+    put: (delivered) =>
       new Promise((resolve) => {
         waiting.push({ delivered, written: resolve });
-        // never rejects: failures are reported and given up inside
         if (!isWriting) void writeAll();
       }),
   };

@@ -37,7 +37,7 @@ export const COVERED: Readonly<Record<string, Covered>> = {
   'wh-cert-wrong-host': tls("'of another host'"),
   'wh-tls-downgrade-http': tls('speaks plain HTTP'),
   'wh-cookie': attempt('sends no cookie back'),
-  'wh-dns-flap': guard('is never connected to'),
+  'wh-dns-flap': { file: 'rebinding.ts', words: 'is connected to at none of its forbidden addresses' },
   'wh-dns-tarpit': guard('gives up on a name server that keeps silent'),
   'wh-dns-many-answers': guard('more answers than an honest host has'),
   'hdr-crlf-name': rules('a\\r\\nhost'),

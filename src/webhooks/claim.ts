@@ -77,12 +77,14 @@ export async function renewClaims(
 ): Promise<ReadonlySet<string>> {
   const { rows } = await sql<{ id: string }>`
     with mine as (
-      select d.account_id, d.id
+      select d.place
       from unnest(${claims.map(({ accountId }) => accountId)}::text[], ${claims.map(({ id }) => id)}::text[],
                   ${claims.map(({ generation }) => generation)}::int[]) as held (account_id, id, generation)
-      join fanfare.delivery d on d.account_id = held.account_id and d.id = held.id
-      where d.generation = held.generation and d.lease_until is not null
-      order by d.account_id, d.id for update of d skip locked
+      cross join lateral (
+        select o.ctid as place from fanfare.delivery o
+        where o.account_id = held.account_id and o.id = held.id and o.generation = held.generation and o.lease_until is not null
+        for update skip locked
+      ) d
     ), turn as (
       select t.webhook_id from fanfare.turn t
       where t.holder = ${holder} and t.webhook_id = any(${[...new Set(claims.map(({ webhookId }) => webhookId))]}::text[])
@@ -92,7 +94,7 @@ export async function renewClaims(
       from turn where t.webhook_id = turn.webhook_id
     )
     update fanfare.delivery d set lease_until = clock_timestamp() + ${leaseMs}::int * interval '1 ms'
-    from mine where d.account_id = mine.account_id and d.id = mine.id returning d.id
+    where d.ctid = any(array(select mine.place from mine)) returning d.id
   `.execute(db);
   return new Set(rows.map(({ id }) => id));
 }

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { domain } from '#domain';
 import { startApp, type TestApp } from '../support/app.ts';
+import { eventually } from '../support/eventually.ts';
 import { pullAll } from '../support/kill-embedded.ts';
 import {
   ask,
@@ -104,6 +105,8 @@ describe('replay', () => {
     const file = await writeCsv(manyInvoices(12));
     const ledger = await newLedger();
     const first = await replay(user, file, '--ledger', ledger);
+    // the last event gets its position a moment after the change
+    await eventually(async () => (await countEvents(user))['order.shipped'] === 12);
     const before = await ask(user, '{ head }');
     const second = await replay(user, file, '--ledger', ledger, '--concurrency', '3');
     expect([first.code, second.code]).toEqual([0, 0]);

@@ -302,14 +302,15 @@ const sending = [
     #variable_conflict use_column
     declare
       v_now timestamptz;
+      v_row record;
+      v_taken text[] := '{}';
     begin
       if not exists (select from fanfare.delivery) then
         delete from fanfare.turn t where t.webhook_id = any(p_idle) and t.holder = p_holder;
         return;
       end if;
       v_now := fanfare.now();
-      return query
-      with recursive with_work (id) as (
+      for v_row in with recursive with_work (id) as (
         (select d.webhook_id from fanfare.delivery d order by d.webhook_id limit 1)
         union all
         select (select d.webhook_id from fanfare.delivery d where d.webhook_id > last.id order by d.webhook_id limit 1)
@@ -367,25 +368,31 @@ const sending = [
       ), ended as (
         delete from fanfare.turn t
         where t.webhook_id = any(p_idle) and t.holder = p_holder and t.webhook_id not in (select chosen.webhook_id from chosen)
-      ), locked as (
-        -- from what was chosen to its rows, and by their places: planned while there were none, the other way was taken among thousands
-        select d.place from turned t join chosen c on c.webhook_id = t.webhook_id
-        cross join lateral (
-          select o.ctid as place from fanfare.delivery o
-          where o.account_id = c.account_id and o.id = c.id and o.next_at <= v_now and (o.lease_until is null or o.lease_until <= clock_timestamp())
-          for update skip locked
-        ) d
-      ), taken as (
+      )
+      -- from what was chosen to its rows, each by its key: by a join whose plan was made while there were none, all were read for each
+      select d.account_id, d.id, d.webhook_id, (select w.rate_limit is not null from fanfare.webhook w where w.id = d.webhook_id) as is_paced
+      from turned t join chosen c on c.webhook_id = t.webhook_id
+      cross join lateral (
+        select o.account_id, o.id, o.webhook_id from fanfare.delivery o
+        where o.account_id = c.account_id and o.id = c.id and o.next_at <= v_now and (o.lease_until is null or o.lease_until <= clock_timestamp())
+        for update skip locked
+      ) d
+      loop
         update fanfare.delivery d set lease_until = clock_timestamp() + p_lease, generation = d.generation + 1
-        where d.ctid = any(array(select locked.place from locked))
+        where d.account_id = v_row.account_id and d.id = v_row.id
         returning d.account_id, d.id, d.webhook_id, d.seq, d.position, d.event_id, d.generation, d.step, d.attempts,
           coalesce((extract(epoch from v_now - d.began_at) * 1000)::bigint, 0), d.body_key, d.run, d.subject
-      ), spent as (
+        into account_id, id, webhook_id, seq, "position", event_id, generation, step, attempts, since_first_ms, body_key, run, subject;
+        if v_row.is_paced then
+          v_taken := v_taken || v_row.webhook_id;
+        end if;
+        return next;
+      end loop;
+      if v_taken <> '{}' then
         update fanfare.webhook w set rate_next_at = fanfare.rate_from(w, v_now) + t.count / w.rate_limit * interval '1 second'
-        from (select taken.webhook_id, count(*) as count from taken group by taken.webhook_id) t
-        where w.id = t.webhook_id and w.id in (select p.id from paced p)
-      )
-      select * from taken;
+        from (select u.webhook_id, count(*) as count from unnest(v_taken) as u (webhook_id) group by u.webhook_id) t
+        where w.id = t.webhook_id;
+      end if;
     end
   $$`,
 

@@ -32,8 +32,8 @@ const indexes = [
 
 const recording = [
   // As before, with the evidence. An exhausted one that keeps an order stays, and those behind it wait, if its webhook says so; each
-  // other end lets the next of its subject go. From the results to their rows, never the other way: by a plan that was made while
-  // there were no deliveries, all that were due were read for each result, and 460 took 4 s.
+  // other end lets the next of its subject go. From the results to their rows, each by its key: by a join whose plan was made
+  // while there were no deliveries, all that were due were read for each result, and 460 took 4 s.
   sql`create or replace function fanfare.finish_deliveries(p_results jsonb) returns table (id text, status text, next_at timestamptz)
   language plpgsql set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
     #variable_conflict use_column
@@ -57,19 +57,16 @@ const recording = [
             attempt_id text, request_headers text, body_hash text, is_reused boolean, dns_ms int, connect_ms int, tls_ms int, first_byte_ms int)
           order by r.account_id, r.id
         ), mine as (
-          select r.*, d.place, d.webhook_id, d.seq, d.position, d.event_id, d.attempts, d.body_key, d.born_at, d.run,
+          select r.*, d.webhook_id, d.seq, d.position, d.event_id, d.attempts, d.body_key, d.born_at, d.run,
                  (r.started_at is not null)::int as made,
                  case when r.status = 'PENDING' then v_now + r.delay_ms * interval '1 ms' end as next_at,
                  r.status = 'EXHAUSTED' and d.subject is not null
                    and (select w.on_exhausted = 'BLOCK' from fanfare.webhook w where w.id = d.webhook_id) as blocks
           from result r cross join lateral (
-            select o.ctid as place, o.* from fanfare.delivery o
+            select o.* from fanfare.delivery o
             where o.account_id = r.account_id and o.id = r.id and o.generation = r.generation and o.lease_until is not null
             for update
           ) d
-        ), gone as (
-          delete from fanfare.delivery d
-          where d.ctid = any(array(select m.place from mine m where m.status not in ('PENDING', 'RELEASED') and not m.blocks))
         ), done as (
           insert into fanfare.delivery_done (account_id, id, webhook_id, seq, position, event_id, status, error, generation, attempts, body_key, born_at, finished_at, run)
           select m.account_id, m.id, m.webhook_id, m.seq, m.position, m.event_id, m.status, m.error, m.generation, m.attempts + m.made, m.body_key, m.born_at, v_now, m.run
@@ -91,6 +88,8 @@ const recording = [
               step = d.step + v_row.made, attempts = d.attempts + v_row.made,
               began_at = coalesce(d.began_at, v_now - v_row.duration_ms * interval '1 ms')
           where d.account_id = v_row.account_id and d.id = v_row.id;
+        else
+          delete from fanfare.delivery d where d.account_id = v_row.account_id and d.id = v_row.id;
         end if;
         id := v_row.id;
         status := v_row.status;

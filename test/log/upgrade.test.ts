@@ -24,6 +24,11 @@ const RELEASED: Readonly<Record<string, string>> = {
   '0009_partitions_apart.ts': 'cd20eece0ece8d97',
   '0010_delivery_contract.ts': '362896fcacaba93a',
   '0011_consumer_triggers.ts': 'cbe695fdd97c8fff',
+  '0012_lanes.ts': 'c6cdb55b1db2d5e5',
+  '0013_evidence.ts': 'a3148fcb9614c78e',
+  '0014_webhook_headers.ts': 'c3ca1d73668ae9e9',
+  '0015_replays.ts': '22f4257f16fee15c',
+  '0016_engine_events.ts': '5f320974b2448b8e',
 };
 const LIMITS = {
   limit: 10,

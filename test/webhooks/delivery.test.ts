@@ -235,8 +235,13 @@ describe.each(['postgres', 'pglite'] as const)('a delivery on %s', (kind) => {
       'mutation ($input: WebhookUpdateInput!) { webhookUpdate(input: $input) { ... on WebhookUpdateSuccess { webhook { id } } } }',
       { input: { id: narrowed.id, query: 'subscription { noteEdited { id } }' } },
     );
+    // as a process that was killed leaves it
+    const { db } = engine.services.database;
+    await sql`insert into fanfare.turn values (${deleted.id}, 'killed', 'infinity')`.execute(db);
     await run('mutation ($id: ID!) { webhookDelete(id: $id) { __typename } }', { id: deleted.id });
     await workOff(engine.createWorker());
+    const turns = await sql`select from fanfare.turn where webhook_id = ${deleted.id}`.execute(db);
+    expect(turns.rows).toHaveLength(0);
     expect(await deliveries()).toMatchObject([{ status: 'CANCELLED' }, { status: 'CANCELLED' }]);
     expect([...narrowed.received(), ...deleted.received()]).toHaveLength(0);
     const { code } = await engine.fail('mutation ($id: ID!) { deliveryRetry(id: $id) { __typename } }', {

@@ -205,6 +205,17 @@ describe.each(['postgres', 'pglite'] as const)('a delivery on %s', (kind) => {
     expect(textsOf(received())).toEqual(['mended']);
   });
 
+  it('is recorded with what its errors say, whatever that is, beside others', async () => {
+    const { received } = await hook({ query: 'subscription { noteWritten { fragile note { text } } }' });
+    await write('rant', 'calm');
+    await workOff(engine.createWorker());
+    expect(await deliveries({ statuses: ['RENDER_FAILED'] })).toMatchObject([
+      { error: expect.stringMatching(/^noteWritten\.fragile: \ufffd😤+\ufffd?$/u) },
+    ]);
+    expect(await deliveries({ statuses: ['SUCCEEDED'] })).toHaveLength(1);
+    expect(textsOf(received())).toEqual(['calm']);
+  });
+
   it('is parked by a document that no longer validates, and released when it is repaired', async () => {
     const { id, received } = await hook();
     await sql`update fanfare.webhook set document = 'subscription { gone { id } }' where id = ${id}`.execute(

@@ -31,7 +31,7 @@ export interface ClaimLimits {
   /** Who claims: a webhook is sent to by one holder at a time, until what it has claimed has ended, or its leases have run out. */
   readonly holder: string;
   /** Webhooks to claim of, which is quick; without, all that have something, which are looked for one by one. @default all */
-  readonly only?: readonly string[];
+  readonly only?: readonly string[] | undefined;
   /** Claims at most, within the webhooks' caps. */
   readonly limit: number;
   /** How many of these are only for webhooks with nothing under way. */

@@ -2,6 +2,7 @@ import type { Database } from '../database/connect.ts';
 import { type Claim, type ClaimLimits, claimDeliveries } from './claim.ts';
 import type { Lanes } from './lanes.ts';
 import type { Leases } from './leases.ts';
+import { createWalkPace } from './walk-pace.ts';
 import type { WorkerLimits } from './worker-limits.ts';
 
 export interface ClaimingDeps {
@@ -16,8 +17,11 @@ export interface ClaimingDeps {
 
 /** Claims for a worker what it has room for, and knows when it is worth to claim again. */
 export interface Claiming {
-  /** Claims what is due and holds it. */
-  claim(): Promise<Haul>;
+  /**
+   * Claims what is due and holds it: of all webhooks, or, between two such walks, of those whose turn it has.
+   * @param isComplete of all, however soon after the last walk @default false
+   */
+  claim(isComplete?: boolean): Promise<Haul>;
   /** When the last claim began, monotonic; 0 before it. */
   readonly lastAtMs: number;
   /**
@@ -36,6 +40,8 @@ export interface Haul {
   readonly claimed: number;
   /** How many could have been claimed. */
   readonly limit: number;
+  /** Until all webhooks may be looked at again, where they were not: what they have is found then. */
+  readonly walkInMs: number | undefined;
 }
 
 /** Places that are taken: what is claimed beyond a webhook's cap waits for one of its webhook's. */
@@ -50,27 +56,35 @@ export function createClaiming({ database, holder, limits, leases, lanes }: Clai
   const { maxInFlight, maxAhead, webhookCap, accountCap, leaseMs } = limits;
   /** Webhooks whose turn was taken here. */
   const turns = new Set<string>();
+  const pace = createWalkPace();
   /** The last claim took all that there was room for, of all webhooks or of these: there may be more. */
   let isFull = false;
   let full = new Set<string>();
   let lastAtMs = 0;
 
-  async function claim(): Promise<Haul> {
+  async function claim(isComplete = false): Promise<Haul> {
     const places = countPlaces();
     const limit = maxInFlight - places.taken;
-    if (limit <= 0) return { fresh: [], claimed: 0, limit }; // the end of an attempt wakes the loop
     const atMs = performance.now();
-    const claims = await claimInTurn({
-      limit,
-      aheadLimit: Math.max(maxAhead - (leases.size - places.taken), 0),
-      ahead: countRoom(),
-      busy: places.busy,
-    });
+    const restMs = isComplete ? 0 : pace.restMs(atMs);
+    const walkInMs = restMs > 0 ? restMs : undefined;
+    const only = restMs > 0 ? listHungry() : undefined;
+    // where there is no room the end of an attempt wakes the loop
+    if (limit <= 0 || only?.length === 0) return { fresh: [], claimed: 0, limit, walkInMs };
+    const aheadLimit = Math.max(maxAhead - (leases.size - places.taken), 0);
+    const claims = await claimInTurn({ limit, aheadLimit, ahead: countRoom(), busy: places.busy, only });
+    pace.note({ atMs, endedAtMs: performance.now(), claimed: claims.length, isWalk: only === undefined });
     lastAtMs = atMs;
     const fresh = leases.hold(claims, atMs);
     isFull = claims.length >= limit;
     full = new Set(listFull());
-    return { fresh, claimed: claims.length, limit };
+    return { fresh, claimed: claims.length, limit, walkInMs };
+  }
+
+  /** Webhooks of which it has something, and room for more. */
+  function listHungry(): string[] {
+    const sated = new Set(listFull());
+    return [...turns].filter((id) => !sated.has(id));
   }
 
   function countPlaces(): Places {
@@ -96,7 +110,7 @@ export function createClaiming({ database, holder, limits, leases, lanes }: Clai
 
   /** Gives up the turns of webhooks that it has nothing of any more. */
   async function claimInTurn(
-    room: Pick<ClaimLimits, 'limit' | 'aheadLimit' | 'ahead' | 'busy'>,
+    room: Pick<ClaimLimits, 'only' | 'limit' | 'aheadLimit' | 'ahead' | 'busy'>,
   ): Promise<readonly Claim[]> {
     const idle = [...turns].filter((webhookId) => !leases.byWebhook().has(webhookId));
     const reserved = Math.floor(maxInFlight / 4);

@@ -14,25 +14,32 @@ export interface Gathering {
   wake(): void;
   /** A place is free: wakes soon. Ends come in swarms, as their results are written together. */
   wakeSoon(): void;
+  /** There is something to look for in so long, or earlier: wakes then, at the latest after {@link REST_MS}. */
+  wakeIn(ms: number): void;
 }
 
 /** From the end of an attempt to the claim for its place, and between two claims: without it a backlog was claimed by ones and twos. */
 const GATHER_MS = 8;
+const REST_MS = 1_000;
 
 export function createGathering({ clock, wakeup, lastClaimAtMs }: GatheringDeps): Gathering {
-  let isGathering = false;
+  const gather = createTimer();
+  const rest = createTimer();
 
-  async function gather(): Promise<void> {
-    isGathering = true;
-    await clock.wait(GATHER_MS);
-    isGathering = false;
-    wakeup.wake();
+  /** Wakes the loop once, however often it is begun meanwhile. */
+  function createTimer(): (ms: number) => Promise<void> {
+    let isWaiting = false;
+    return async (ms) => {
+      if (isWaiting) return;
+      isWaiting = true;
+      await clock.wait(ms);
+      isWaiting = false;
+      wakeup.wake();
+    };
   }
 
-  function wakeSoon(): void {
-    // not awaited, not even at the stop: it never rejects, and holds the process open for no longer than it takes
-    if (!isGathering) void gather();
-  }
+  // not awaited, not even at the stop: they never reject, and hold the process open for no longer than they take
+  const wakeSoon = () => void gather(GATHER_MS);
 
   return {
     wake() {
@@ -40,5 +47,6 @@ export function createGathering({ clock, wakeup, lastClaimAtMs }: GatheringDeps)
       else wakeup.wake();
     },
     wakeSoon,
+    wakeIn: (ms) => void rest(Math.min(ms, REST_MS)),
   };
 }

@@ -83,25 +83,26 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
   const claiming = createClaiming({ database, holder, limits, leases, lanes });
   const preparing = createPreparing({ prepare, leases, lanes, giveUp, end });
   const chores = createChores(prepare);
-  const { wake, wakeSoon } = createGathering({ clock, wakeup, lastClaimAtMs: () => claiming.lastAtMs });
+  const { wake, wakeSoon, wakeIn } = createGathering({ clock, wakeup, lastClaimAtMs: () => claiming.lastAtMs });
 
   async function runOnce(): Promise<'more' | 'idle'> {
-    const { looked, claimed } = await work({ backfillEveryMs: 0 });
+    const { looked, claimed } = await work({ backfillEveryMs: 0 }, true);
     return looked > 0 || claimed > 0 ? 'more' : 'idle';
   }
 
   /** A claim far below its limit took all that may be begun now: the next has something only when an attempt has ended. */
   async function workOn(): Promise<'more' | 'idle'> {
-    const { looked, claimed, limit } = await work({ backfillEveryMs: pollMs });
+    const { looked, claimed, limit } = await work({ backfillEveryMs: pollMs }, false);
     return looked > 0 || (claimed > 0 && claimed * 2 >= limit) ? 'more' : 'idle';
   }
 
-  async function work(pace: ChorePace): Promise<Worked> {
+  async function work(pace: ChorePace, isComplete: boolean): Promise<Worked> {
     preparing.throwFailure(); // so that the loop backs off and reports it
     const looked = await chores.run(pace);
     giveBack(lanes.takeStale());
-    const { fresh, claimed, limit } = await claiming.claim();
+    const { fresh, claimed, limit, walkInMs } = await claiming.claim(isComplete);
     begin(fresh);
+    if (walkInMs !== undefined) wakeIn(walkInMs);
     return { looked, claimed, limit };
   }
 

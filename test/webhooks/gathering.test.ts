@@ -42,4 +42,13 @@ describe('the wakeups of a worker', () => {
     await passTime();
     expect(woken()).toBe(1);
   });
+
+  it('come once for all that is to be looked for later, and beside the others', async () => {
+    const { wakeIn, wakeSoon, passTime, woken, waits } = openGathering();
+    for (let at = 0; at < 3; at++) wakeIn(50);
+    wakeSoon();
+    expect([woken(), waits()]).toEqual([0, 2]);
+    await passTime();
+    expect(woken()).toBe(2);
+  });
 });

@@ -106,6 +106,17 @@ describe('workers', () => {
     expect(await claimDeliveries(database, LIMITS)).toEqual([]);
   });
 
+  it('claim of the named webhooks alone, if they name some', async () => {
+    const { id } = await hook('/named');
+    await hook('/other');
+    await write(2);
+    const { database } = engine.services;
+    expect(await claimDeliveries(database, { ...LIMITS, only: [] })).toEqual([]);
+    const named = await claimDeliveries(database, { ...LIMITS, only: [id] });
+    expect(named.map(({ webhookId }) => webhookId)).toEqual([id, id]);
+    expect(await claimDeliveries(database, LIMITS)).toHaveLength(2);
+  });
+
   it('can not finish what another has claimed since', async () => {
     await hook('/stale');
     await write(1);

@@ -23,6 +23,7 @@ export function provideCallbacks({ stores, engine, config, observe }: RoleOption
   const guard = createCallbackGuard({
     policy: createAddressPolicy({ allowCidrs: config.webhooks.allowCidrs }),
     resolver: createResolver({ servers: config.webhooks.dnsServers }),
+    publicUrl: config.publicUrl,
     now: systemClock.now,
   });
   const sealer = createSealer({ key: stores.secretsKey, previousKey: config.secretsKeyPrevious });

@@ -269,7 +269,7 @@ function select(context: Context, request: GrantRequest): CheckedSelection {
 
 async function checkUrl(context: Context, stage: 'create' | 'update', url: string): Promise<void> {
   const { guard, observe } = fieldServices(context);
-  const checked = await guard.check(url);
+  const checked = await guard.checkNew(url);
   if (checked.ok) return;
   const { accountId, requestId, principal } = context;
   const facts = { account_id: accountId, principal_id: principal.id, request_id: requestId };

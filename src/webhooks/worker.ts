@@ -10,7 +10,7 @@ import { type Delivered, deliver } from './deliver.ts';
 import type { ClaimResult } from './finish.ts';
 import { createHeaderBook } from './header-book.ts';
 import { parkWebhooks } from './health.ts';
-import { createLanes, type Fared } from './lanes.ts';
+import { createLanes, type Fared, type Postponed } from './lanes.ts';
 import { createLeases } from './leases.ts';
 import { wakeWaiting } from './order.ts';
 import { type Prepared, prepareDeliveries, type ReadyDelivery } from './prepare.ts';
@@ -38,6 +38,8 @@ export interface WebhookWorkerDeps {
   readonly webhookCap?: number;
   /** The same for one account, in this process. @default 200 */
   readonly accountCap?: number;
+  /** Requests begun per second to one origin, for all webhooks of all accounts, in this process. @default 1_000 */
+  readonly originRate?: number;
   /** What a killed process held goes out again after it. Renewed while the process lives. @default 4_000 (ms) */
   readonly leaseMs?: number;
   /** The longest that a delivery is held, rendering and attempt together. Above the sender's deadline. @default 30_000 (ms) */
@@ -93,6 +95,7 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
     maxAhead = 4_000,
     webhookCap = 8,
     accountCap = 200,
+    originRate = 1_000,
     random = Math.random,
   } = options;
   const { leaseMs = 4_000, holdMs = 30_000, attemptMs = 16_000, pollMs = 250, drainMs = 8_000 } = options;
@@ -116,7 +119,7 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
     close: leases.close,
     onCaptured: () => options.onCaptured?.(),
   });
-  const lanes = createLanes({ maxInFlight, webhookCap, accountCap }, { attempt, giveBack });
+  const lanes = createLanes({ maxInFlight, webhookCap, accountCap, originRate }, { attempt, giveBack, postpone });
   /** Webhooks whose turn was taken here. */
   const turns = new Set<string>();
   let failure: { readonly error: unknown } | undefined;
@@ -288,6 +291,12 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
     if (ready.length > 0) track(recordAll(ready.map(({ claim }) => ({ claim, status: 'released' }))));
   }
 
+  /** As no attempt: it comes round again when its origin has room for it. */
+  function postpone(postponed: readonly Postponed[]): void {
+    const results = postponed.map(({ ready: { claim }, delayMs }) => ({ claim, status: 'deferred' as const, delayMs }));
+    track(recordAll(results).then(wakeSoon)); // the places that they had are others'
+  }
+
   /** What was not there at the last claim is told by a hint, or found by the poll: only who was full has more to ask for. */
   function drop(claim: Claim): void {
     leases.drop(claim);
@@ -295,7 +304,7 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
     const held = leases.byWebhook().get(webhookId)?.count ?? 0;
     const reach = lanes.reachOf(webhookId);
     // a lane that holds more than its cap gets the next before it is empty, but not by ones and twos
-    const isHungry = held * 2 <= reach || reach <= lanes.capOf(webhookId);
+    const isHungry = reach > 0 && (held * 2 <= reach || reach <= lanes.capOf(webhookId));
     if (isFull || (full.has(webhookId) && isHungry)) wakeSoon();
   }
 

@@ -149,6 +149,8 @@ export async function deleteWebhook(tx: Tx, { id, expectedVersion }: WebhookTarg
   requireVersion(await lockWebhook(tx, id), expectedVersion);
   await cancelDeliveries(tx, { webhookId: id, unwantedOnly: false, reason: WEBHOOK_DELETED });
   await endReplaysOf(tx, id);
+  // a killed process ends no turn, and nobody takes over one of what is gone
+  await sql`delete from fanfare.turn where webhook_id = ${id}`.execute(tx.db);
   await tx.db.deleteFrom('fanfare.webhook').where('account_id', '=', tx.accountId).where('id', '=', id).execute();
 }
 

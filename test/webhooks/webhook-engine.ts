@@ -32,8 +32,9 @@ domain.extend((builder) => {
   builder.objectField(builder.event(noteWritten), 'fragile', (t) =>
     t.string({
       nullable: true,
-      description: 'Fails for the text "break".',
+      description: 'Fails for the text "break", and at length for "rant".',
       resolve: ({ payload }) => {
+        if (JSON.stringify(payload).includes('rant')) throw new EngineError('NOT_FOUND', `\0${'😤'.repeat(2_000)}`);
         if (JSON.stringify(payload).includes('break')) throw new EngineError('NOT_FOUND', 'broken on purpose');
         return 'whole';
       },

@@ -1,0 +1,127 @@
+import type { Database } from '../database/connect.ts';
+import { type Claim, type ClaimLimits, claimDeliveries } from './claim.ts';
+import type { Lanes } from './lanes.ts';
+import type { Leases } from './leases.ts';
+import type { WorkerLimits } from './worker-limits.ts';
+
+export interface ClaimingDeps {
+  readonly database: Database;
+  /** Who claims. */
+  readonly holder: string;
+  readonly limits: Pick<WorkerLimits, 'maxInFlight' | 'maxAhead' | 'webhookCap' | 'accountCap' | 'leaseMs'>;
+  /** Of claims that are being prepared, wait in their lanes, or are attempted. */
+  readonly leases: Pick<Leases, 'size' | 'byWebhook' | 'hold'>;
+  readonly lanes: Pick<Lanes, 'capOf' | 'reachOf' | 'ahead'>;
+}
+
+/** Claims for a worker what it has room for, and knows when it is worth to claim again. */
+export interface Claiming {
+  /** Claims what is due and holds it. */
+  claim(): Promise<Haul>;
+  /** When the last claim began, monotonic; 0 before it. */
+  readonly lastAtMs: number;
+  /**
+   * Whether the end of a claim of this webhook, dropped already, means that there is more to claim. What was not there at the
+   * last claim is told by a hint, or found by the poll: only who was full has more to ask for.
+   */
+  mayHaveMore(webhookId: string): boolean;
+  /** Its window was small, and is larger when the attempt is recorded: the end of its claim counts as of one that was full. */
+  noteGrowth(webhookId: string): void;
+}
+
+/** What a claim has brought. */
+export interface Haul {
+  /** Those to begin: without what was held from before. */
+  readonly fresh: readonly Claim[];
+  readonly claimed: number;
+  /** How many could have been claimed. */
+  readonly limit: number;
+}
+
+/** Places that are taken: what is claimed beyond a webhook's cap waits for one of its webhook's. */
+interface Places {
+  /** By account. */
+  readonly busy: ReadonlyMap<string, number>;
+  readonly taken: number;
+}
+
+/** Does nothing until it is asked to. */
+export function createClaiming({ database, holder, limits, leases, lanes }: ClaimingDeps): Claiming {
+  const { maxInFlight, maxAhead, webhookCap, accountCap, leaseMs } = limits;
+  /** Webhooks whose turn was taken here. */
+  const turns = new Set<string>();
+  /** The last claim took all that there was room for, of all webhooks or of these: there may be more. */
+  let isFull = false;
+  let full = new Set<string>();
+  let lastAtMs = 0;
+
+  async function claim(): Promise<Haul> {
+    const places = countPlaces();
+    const limit = maxInFlight - places.taken;
+    if (limit <= 0) return { fresh: [], claimed: 0, limit }; // the end of an attempt wakes the loop
+    const atMs = performance.now();
+    const claims = await claimInTurn({
+      limit,
+      aheadLimit: Math.max(maxAhead - (leases.size - places.taken), 0),
+      ahead: countRoom(),
+      busy: places.busy,
+    });
+    lastAtMs = atMs;
+    const fresh = leases.hold(claims, atMs);
+    isFull = claims.length >= limit;
+    full = new Set(listFull());
+    return { fresh, claimed: claims.length, limit };
+  }
+
+  function countPlaces(): Places {
+    const busy = new Map<string, number>();
+    let taken = 0;
+    for (const [webhookId, { accountId, count }] of leases.byWebhook()) {
+      const ofWebhook = Math.min(count, lanes.capOf(webhookId));
+      busy.set(accountId, (busy.get(accountId) ?? 0) + ofWebhook);
+      taken += ofWebhook;
+    }
+    return { busy, taken };
+  }
+
+  /** What each webhook may have claimed, where that is not its cap; those that have it are left out. */
+  function countRoom(): ReadonlyMap<string, number> {
+    return new Map([...lanes.ahead(), ...listFull().map((id) => [id, 0] as const)]);
+  }
+
+  /** Webhooks that have as much claimed as they may, at this moment: a claim makes some full, ends make others not. */
+  function listFull(): string[] {
+    return [...leases.byWebhook()].flatMap(([id, { count }]) => (count >= lanes.reachOf(id) ? [id] : []));
+  }
+
+  /** Gives up the turns of webhooks that it has nothing of any more. */
+  async function claimInTurn(
+    room: Pick<ClaimLimits, 'limit' | 'aheadLimit' | 'ahead' | 'busy'>,
+  ): Promise<readonly Claim[]> {
+    const idle = [...turns].filter((webhookId) => !leases.byWebhook().has(webhookId));
+    const reserved = Math.floor(maxInFlight / 4);
+    const claims = await claimDeliveries(database, {
+      ...room,
+      ...{ holder, reserved, leaseMs, webhookCap, accountCap, idle },
+    });
+    for (const webhookId of idle) turns.delete(webhookId);
+    for (const { webhookId } of claims) turns.add(webhookId);
+    return claims;
+  }
+
+  /** A lane that holds more than its cap gets the next before it is empty, but not by ones and twos; one that waits for its origin gets none. */
+  function isHungry(webhookId: string): boolean {
+    const held = leases.byWebhook().get(webhookId)?.count ?? 0;
+    const reach = lanes.reachOf(webhookId);
+    return reach > 0 && (held * 2 <= reach || reach <= lanes.capOf(webhookId));
+  }
+
+  return {
+    claim,
+    get lastAtMs() {
+      return lastAtMs;
+    },
+    mayHaveMore: (webhookId) => isFull || (full.has(webhookId) && isHungry(webhookId)),
+    noteGrowth: (webhookId) => void full.add(webhookId),
+  };
+}

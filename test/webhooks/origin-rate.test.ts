@@ -80,7 +80,8 @@ describe('an origin', () => {
     const { sender, begunMs } = watchSender();
     scene.start(scene.engine.createWorker({ sender, originRate: perSecond }));
     await eventually(async () => (await attemptsOf(mark)).length === ALL, { deadlineMs: 20_000 });
-    expect(excessOf(begunMs, perSecond)).toBeLessThan(1);
+    // a busy machine may begin one up to a tenth of a second after it was let through
+    expect(excessOf(begunMs, perSecond)).toBeLessThan(perSecond / 10);
     expect(await attemptsOf(mark)).toEqual(Array.from({ length: ALL }, () => 1));
     expect(arrivedAt(mark)).toHaveLength(ALL);
     // nearly as much, on a busy machine
@@ -93,7 +94,7 @@ describe('an origin', () => {
     const { sender, begunMs } = watchSender();
     scene.start(scene.engine.createWorker({ sender, originRate: 1_000_000 }));
     await eventually(() => arrivedAt(mark).length === ALL, { deadlineMs: 20_000 });
-    expect(excessOf(begunMs, 100)).toBeGreaterThan(10);
+    expect(excessOf(begunMs, 100)).toBeGreaterThan(20);
   });
 
   it('whose rate is used up holds up no other, though what waits would take all places of the process', async () => {

@@ -123,11 +123,11 @@ export function createClaiming({ database, holder, limits, leases, lanes }: Clai
     return claims;
   }
 
-  /** A lane that holds more than its cap gets the next before it is empty, but not by ones and twos. */
+  /** A lane that holds more than its cap gets the next before it is empty, but not by ones and twos; one that waits for its origin gets none. */
   function isHungry(webhookId: string): boolean {
     const held = leases.byWebhook().get(webhookId)?.count ?? 0;
     const reach = lanes.reachOf(webhookId);
-    return held * 2 <= reach || reach <= lanes.capOf(webhookId);
+    return reach > 0 && (held * 2 <= reach || reach <= lanes.capOf(webhookId));
   }
 
   return {

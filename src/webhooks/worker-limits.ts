@@ -8,6 +8,8 @@ export interface WorkerLimits {
   readonly webhookCap: number;
   /** The same for one account, in this process. @default 200 */
   readonly accountCap: number;
+  /** Requests begun per second to one origin, for all webhooks of all accounts, in this process. @default 1_000 */
+  readonly originRate: number;
   /** What a killed process held goes out again after it. Renewed while the process lives. @default 4_000 (ms) */
   readonly leaseMs: number;
   /** The longest that a delivery is held, rendering and attempt together. Above the sender's deadline. @default 30_000 (ms) */
@@ -26,11 +28,12 @@ export function workerLimits({
   maxAhead = 4_000,
   webhookCap = 8,
   accountCap = 200,
+  originRate = 1_000,
   leaseMs = 4_000,
   holdMs = 30_000,
   attemptMs = 16_000,
   pollMs = 250,
   drainMs = 8_000,
 }: Partial<WorkerLimits>): WorkerLimits {
-  return { maxInFlight, maxAhead, webhookCap, accountCap, leaseMs, holdMs, attemptMs, pollMs, drainMs };
+  return { maxInFlight, maxAhead, webhookCap, accountCap, originRate, leaseMs, holdMs, attemptMs, pollMs, drainMs };
 }

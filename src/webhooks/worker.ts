@@ -13,7 +13,7 @@ import type { Delivered } from './deliver.ts';
 import type { ClaimResult } from './finish.ts';
 import { createGathering } from './gathering.ts';
 import { createHeaderBook } from './header-book.ts';
-import { createLanes } from './lanes.ts';
+import { createLanes, type Postponed } from './lanes.ts';
 import { createLeases } from './leases.ts';
 import type { ReadyDelivery } from './prepare.ts';
 import { createPreparing } from './preparing.ts';
@@ -79,7 +79,7 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
   const recorder = createRecorder({ database, clock, observe, random, close: leases.close, onCaptured });
   const deliver = { engine, sender, headers, random, sign: createSigner() };
   const attempt = createAttempting({ deliver, leases, giveUp, onBegun: record, onGrowth: noteGrowth });
-  const lanes = createLanes(limits, { attempt, giveBack });
+  const lanes = createLanes(limits, { attempt, giveBack, postpone });
   const claiming = createClaiming({ database, holder, limits, leases, lanes });
   const preparing = createPreparing({ prepare, leases, lanes, giveUp, end });
   const chores = createChores(prepare);
@@ -127,6 +127,12 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
 
   function giveBack(ready: readonly ReadyDelivery[]): void {
     if (ready.length > 0) track(end(ready.map(({ claim }) => ({ claim, status: 'released' }))));
+  }
+
+  /** As no attempt: it comes round again when its origin has room for it. */
+  function postpone(postponed: readonly Postponed[]): void {
+    const results = postponed.map(({ ready: { claim }, delayMs }) => ({ claim, status: 'deferred' as const, delayMs }));
+    track(end(results).then(wakeSoon)); // the places that they had are others'
   }
 
   async function end(results: readonly ClaimResult[]): Promise<void> {

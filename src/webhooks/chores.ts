@@ -1,4 +1,5 @@
 import type { Database } from '../database/connect.ts';
+import { cancelDeleted } from './farewell.ts';
 import { wakeWaiting } from './order.ts';
 import { backfillWebhooks } from './registration.ts';
 import { reviewParked } from './review.ts';
@@ -9,30 +10,33 @@ import type { PrepareDeps } from './wanted.ts';
 export interface Chores {
   /**
    * Does what is due of them, one after another.
-   * @returns positions looked at for webhooks that begin in the past; while it is above 0 there may be more
+   * @returns positions looked at for webhooks that begin in the past, and deliveries cancelled of deleted ones; while it is above 0 there may
+   * be more
    */
   run(pace: ChorePace): Promise<number>;
 }
 
 export interface ChorePace {
-  /** The rest of the backfill once it has found nothing; 0: none. */
-  readonly backfillEveryMs: number;
+  /** The rest of what is done in steps, once it has found nothing; 0: none. */
+  readonly everyMs: number;
 }
 
 const REVIEW_EVERY_MS = 60_000;
 const SWEEP_EVERY_MS = 2_000;
 const BACKFILL_POSITIONS = 1_000;
+const CANCELLATIONS = 1_000;
 
 /** Does nothing until it is run. */
 export function createChores(deps: PrepareDeps): Chores {
   const review = createReview(deps);
   const sweep = createSweep(deps);
-  const backfill = createBackfill(deps.engine.database);
+  const backfill = createPaced((db) => backfillWebhooks(db, { limit: BACKFILL_POSITIONS }), deps.engine.database);
+  const cancel = createPaced((db) => cancelDeleted(db, { limit: CANCELLATIONS }), deps.engine.database);
   return {
-    async run({ backfillEveryMs }) {
+    async run({ everyMs }) {
       await review();
       await sweep();
-      return backfill(backfillEveryMs);
+      return (await backfill(everyMs)) + (await cancel(everyMs));
     },
   };
 }
@@ -65,13 +69,16 @@ function createSweep({ engine, observe }: Pick<PrepareDeps, 'engine' | 'observe'
   };
 }
 
-/** Looks for webhooks that begin in the past now and then, and on while there is something. */
-function createBackfill({ db }: Database): (everyMs: number) => Promise<number> {
+/** Does one step now and then, and on while there is something. */
+function createPaced(
+  step: (db: Database['db']) => Promise<number>,
+  { db }: Database,
+): (everyMs: number) => Promise<number> {
   let dueAtMs = 0;
   return async (everyMs) => {
     if (performance.now() < dueAtMs) return 0;
-    const looked = await backfillWebhooks(db, { limit: BACKFILL_POSITIONS });
-    dueAtMs = looked > 0 ? 0 : performance.now() + everyMs;
-    return looked;
+    const done = await step(db);
+    dueAtMs = done > 0 ? 0 : performance.now() + everyMs;
+    return done;
   };
 }

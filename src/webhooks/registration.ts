@@ -8,12 +8,13 @@ import type { Tx } from '../outbox/transact.ts';
 import { VersionConflict } from '../outbox/version-conflict.ts';
 import { newId } from '../runtime/id.ts';
 import type { HeaderChanges } from './custom-headers.ts';
+import { removeWebhook } from './farewell.ts';
 import type { CheckedSelection } from './grants.ts';
 import { reorderDeliveries } from './order.ts';
 import { originOf } from './origin.ts';
 import type { PaceColumns } from './pace.ts';
 import { requireRoomAt, requireRoomFor, type WebhookQuota } from './quota.ts';
-import { endReplaysOf, WEBHOOK_DELETED } from './replay.ts';
+import { endReplaysOf } from './replay.ts';
 import type { Sealer } from './seal.ts';
 import { reviseHeaders } from './sealed-headers.ts';
 import { addSecret } from './secrets.ts';
@@ -147,11 +148,8 @@ export async function updateWebhook(
 export async function deleteWebhook(tx: Tx, { id, expectedVersion }: WebhookTarget): Promise<void> {
   await lockHead(tx);
   requireVersion(await lockWebhook(tx, id), expectedVersion);
-  await cancelDeliveries(tx, { webhookId: id, unwantedOnly: false, reason: WEBHOOK_DELETED });
   await endReplaysOf(tx, id);
-  // a killed process ends no turn, and nobody takes over one of what is gone
-  await sql`delete from fanfare.turn where webhook_id = ${id}`.execute(tx.db);
-  await tx.db.deleteFrom('fanfare.webhook').where('account_id', '=', tx.accountId).where('id', '=', id).execute();
+  await removeWebhook(tx, id);
 }
 
 /**
@@ -234,11 +232,8 @@ function writeWebhook(tx: Tx, id: string, changes: Updateable<EngineTables['fanf
 }
 
 async function dropUnwanted(tx: Tx, id: string): Promise<void> {
-  await cancelDeliveries(tx, {
-    webhookId: id,
-    unwantedOnly: true,
-    reason: 'the webhook no longer asks for this event',
-  });
+  const reason = 'the webhook no longer asks for this event';
+  await sql`select fanfare.cancel_unwanted(${tx.accountId}, ${id}, ${reason})`.execute(tx.db);
   await tx.db
     .updateTable('fanfare.delivery')
     .set({ body_key: null })
@@ -249,14 +244,4 @@ async function dropUnwanted(tx: Tx, id: string): Promise<void> {
     .where('body_key', 'is not', null)
     .where(sql<boolean>`(lease_until is null or lease_until <= clock_timestamp())`)
     .execute();
-}
-
-interface Cancellation {
-  readonly webhookId: string;
-  readonly unwantedOnly: boolean;
-  readonly reason: string;
-}
-
-async function cancelDeliveries(tx: Tx, { webhookId, unwantedOnly, reason }: Cancellation): Promise<void> {
-  await sql`select fanfare.cancel_deliveries(${tx.accountId}, ${webhookId}, ${unwantedOnly}, ${reason})`.execute(tx.db);
 }

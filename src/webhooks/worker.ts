@@ -53,7 +53,7 @@ export interface WebhookWorker {
 }
 
 interface Worked {
-  /** Positions looked at for webhooks that begin in the past. */
+  /** By the chores: above 0 there may be more. */
   readonly looked: number;
   readonly claimed: number;
   /** How many could have been claimed. */
@@ -86,13 +86,13 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
   const { wake, wakeSoon, wakeIn } = createGathering({ clock, wakeup, lastClaimAtMs: () => claiming.lastAtMs });
 
   async function runOnce(): Promise<'more' | 'idle'> {
-    const { looked, claimed } = await work({ backfillEveryMs: 0 }, true);
+    const { looked, claimed } = await work({ everyMs: 0 }, true);
     return looked > 0 || claimed > 0 ? 'more' : 'idle';
   }
 
   /** A claim far below its limit took all that may be begun now: the next has something only when an attempt has ended. */
   async function workOn(): Promise<'more' | 'idle'> {
-    const { looked, claimed, limit } = await work({ backfillEveryMs: pollMs }, false);
+    const { looked, claimed, limit } = await work({ everyMs: pollMs }, false);
     return looked > 0 || (claimed > 0 && claimed * 2 >= limit) ? 'more' : 'idle';
   }
 

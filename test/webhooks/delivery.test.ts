@@ -262,6 +262,30 @@ describe.each(['postgres', 'pglite'] as const)('a delivery on %s', (kind) => {
     expect(code).toBe('CONFLICT');
   });
 
+  it('is cancelled with its webhook, however many there are: some at once, the others by a worker', async () => {
+    const { id, received } = await hook();
+    const { db } = engine.services.database;
+    await sql`
+      insert into fanfare.delivery (account_id, id, webhook_id, seq, position, event_id, next_at, born_at)
+      select ${accountId}, fanfare.new_id('dlv', now()), ${id}, n, n, 'evt_' || n, now(), now() from generate_series(1, 2500) n
+    `.execute(db);
+    const countBy = async () => {
+      const { rows } = await sql<{ status: string; open: number; done: number }>`
+        select r.status, count(*) filter (where r.finished_at is null)::int as open, count(r.finished_at)::int as done
+        from fanfare.delivery_record r where r.webhook_id = ${id} group by r.status
+      `.execute(db);
+      return rows;
+    };
+    expect(await countBy()).toEqual([{ status: 'PENDING', open: 2_500, done: 0 }]);
+    await run('mutation ($id: ID!) { webhookDelete(id: $id) { __typename } }', { id });
+    expect(await countBy()).toEqual([{ status: 'CANCELLED', open: 1_500, done: 1_000 }]);
+    await workOff(engine.createWorker());
+    expect(await countBy()).toEqual([{ status: 'CANCELLED', open: 0, done: 2_500 }]);
+    expect(received()).toHaveLength(0);
+    const left = await sql`select from fanfare.deleted_webhook`.execute(db);
+    expect(left.rows).toHaveLength(0);
+  });
+
   it('that was not attempted yet is rendered by what its webhook asks for then, and cancelled if it asks no more', async () => {
     const { id, received } = await hook({ query: 'subscription { events { id } }' });
     await run('mutation ($id: ID!) { webhookPause(id: $id) { __typename } }', { id });

@@ -66,12 +66,7 @@ const URLS = {
     ...['LOCALHOST', 'localhost.', 'foo.localhost', 'ⓛⓞⓒⓐⓛⓗⓞⓢⓣ', 'printer.local', 'router.lan', 'redis', 'a.invalid'],
   ].map((host) => `https://${host}/hook`),
   USERINFO: [`https://@${GOOD_HOST}/hook`, `https://${GOOD_HOST}:443@127.0.0.1/hook`],
-  SCHEME: [
-    'data:text/plain,hi',
-    `ftp://${GOOD_HOST}/hook`,
-    `gopher://${GOOD_HOST}:6379/_x`,
-    `wss://${GOOD_HOST}/hook`,
-  ],
+  SCHEME: ['data:text/plain,hi', `ftp://${GOOD_HOST}/hook`, `gopher://${GOOD_HOST}:6379/_x`, `wss://${GOOD_HOST}/hook`],
   PORT: [25, 5432, 11211, 1].map((port) => `https://${GOOD_HOST}:${port}/hook`),
   DNS_NOT_GLOBAL: ['points-inward', 'one-inward', 'one-inward-v6', 'only-v6', 'metadata-v6', 'group'].map(
     (name) => `https://${name}.attack.example.com/hook`,

@@ -97,6 +97,12 @@ export interface WebhookConfig {
   readonly dnsServers: readonly string[];
   /** WEBHOOK_PROXY: http(s) URL of the proxy callbacks go through; undefined if unset. A secret: it may hold a password. */
   readonly proxyUrl: string | undefined;
+  /** WEBHOOKS_PER_ACCOUNT: webhooks that an account may have, 1 to 100,000. @default 1_000 */
+  readonly perAccount: number;
+  /** WEBHOOKS_PER_ORIGIN: webhooks that an account may have at one origin, 1 to 100,000. @default 20 */
+  readonly perOrigin: number;
+  /** WEBHOOK_ORIGIN_RATE: requests begun per second to one origin, for all accounts, by each process, 1 to 1,000,000. @default 1_000 */
+  readonly originRate: number;
 }
 
 /** What reading the settings needs of other rooms, which this one may not import. */
@@ -147,6 +153,9 @@ const SETTINGS = [
   'WEBHOOK_ALLOW_CIDRS',
   'WEBHOOK_DNS_SERVERS',
   'WEBHOOK_PROXY',
+  'WEBHOOKS_PER_ACCOUNT',
+  'WEBHOOKS_PER_ORIGIN',
+  'WEBHOOK_ORIGIN_RATE',
   'CORS_ORIGINS',
   'GRAPHIQL',
   'PUBLIC_URL',
@@ -209,6 +218,9 @@ function readWebhooks(read: Read, { env, host }: { readonly env: Env; readonly h
     allowsLoopbackByDefault: byDefault,
     dnsServers: read('WEBHOOK_DNS_SERVERS', dnsServersRule) ?? [],
     proxyUrl: read('WEBHOOK_PROXY', proxyRule),
+    perAccount: read('WEBHOOKS_PER_ACCOUNT', wholeNumber({ from: 1, to: 100_000, unset: '1000' })) ?? 1_000,
+    perOrigin: read('WEBHOOKS_PER_ORIGIN', wholeNumber({ from: 1, to: 100_000, unset: '20' })) ?? 20,
+    originRate: read('WEBHOOK_ORIGIN_RATE', wholeNumber({ from: 1, to: 1_000_000, unset: '1000' })) ?? 1_000,
   };
 }
 

@@ -7,6 +7,7 @@ export const ERROR_CODES = [
   'NOT_FOUND',
   'BAD_INPUT',
   'CONFLICT',
+  'LOOP_DETECTED',
   'RATE_LIMITED',
   'COST_EXCEEDED',
   'INVALID_CURSOR',

@@ -6,6 +6,7 @@ import { type PostgresServer, startPostgres } from '../../test/support/postgres-
 import { type RedisServer, startRedis } from '../../test/support/redis-server.ts';
 import { openScratch, processesIn } from '../../test/support/scratch.ts';
 import { type Methods, startWorker, type Worker } from '../../test/support/worker.ts';
+import { trackStatements } from './statements.ts';
 import type { Parts } from './usage.ts';
 
 /** What benches run on: a Postgres and a Redis of their own, and processes that all end with it. */
@@ -33,7 +34,7 @@ export interface Bed {
 }
 
 export interface BedOptions {
-  /** Absolute: the folder for CPU profiles of all processes of Node; Postgres then counts statements, too. */
+  /** Absolute: the folder for CPU profiles of all processes of Node; Postgres then counts statements all the time, too. */
   readonly profileDir: string | undefined;
 }
 
@@ -99,28 +100,24 @@ function createBed({ dir, postgres, redis, profileDir, close }: BedParts): Bed {
   return bed;
 }
 
-/** Commit times are what latency is counted from. */
-async function startTunedPostgres(scratchDir: string, countsStatements: boolean): Promise<PostgresServer> {
+/** Commit times are what latency is counted from. Statements are counted for a profile, or while a bench asks for it. */
+async function startTunedPostgres(scratchDir: string, profiles: boolean): Promise<PostgresServer> {
   const postgres = await startPostgres({ scratchDir, durable: true });
   await withClient(postgres.url, async (client) => {
     await client.query('alter system set track_commit_timestamp = on');
     await client.query("alter system set shared_buffers = '256MB'");
-    if (!countsStatements) return;
     await client.query("alter system set shared_preload_libraries = 'pg_stat_statements'");
   });
   await postgres.stop();
   await postgres.start();
-  if (countsStatements) await trackAll(postgres.url);
+  if (profiles) await trackPlanning(postgres.url);
+  await trackStatements(postgres.url, profiles ? 'all' : 'none');
   return postgres;
 }
 
-/** Statements inside functions, too, and how long they were planned; new connections take it over. */
-async function trackAll(url: string): Promise<void> {
-  await withClient(url, async (client) => {
-    await client.query("alter system set pg_stat_statements.track = 'all'");
-    await client.query('alter system set pg_stat_statements.track_planning = on');
-    await client.query('select pg_reload_conf()');
-  });
+/** How long statements were planned; new connections take it over. */
+async function trackPlanning(url: string): Promise<void> {
+  await withClient(url, (client) => client.query('alter system set pg_stat_statements.track_planning = on'));
 }
 
 async function createDatabase(serverUrl: string): Promise<string> {

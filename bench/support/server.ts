@@ -25,10 +25,12 @@ export interface ServerOptions {
   readonly env: Readonly<Record<string, string>>;
 }
 
+/** One receiver stands for those of all webhooks. */
+const ONE_RECEIVER = { WEBHOOKS_PER_ORIGIN: '100000', WEBHOOK_ORIGIN_RATE: '1000000' };
 const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
 
 /**
- * Starts a server that the bed owns, with the settings' defaults where `env` has no other; its log goes into a file.
+ * Starts a server that the bed owns, with the settings' defaults where `env` has no other, but for what one receiver takes; its log goes into a file.
  * @throws Error with its last words if it ends before it serves
  */
 export async function startServer(bed: Bed, { name, env }: ServerOptions): Promise<Server> {
@@ -37,7 +39,7 @@ export async function startServer(bed: Bed, { name, env }: ServerOptions): Promi
   const log = await open(join(cwd, 'log'), 'w');
   const child = spawn(process.execPath, [...bed.nodeOptions(name), MAIN], {
     cwd,
-    env: { PATH: process.env.PATH ?? '', PORT: '0', DRAIN_SECONDS: '2', ADMIN_API_KEY: key, ...env },
+    env: { PATH: process.env.PATH ?? '', PORT: '0', DRAIN_SECONDS: '2', ADMIN_API_KEY: key, ...ONE_RECEIVER, ...env },
     stdio: ['ignore', log.fd, log.fd],
   });
   await log.close();

@@ -14,6 +14,15 @@ export async function oldPartitions(database: Database, parent: string, days: nu
   return rows.map(({ name }) => name);
 }
 
+/** The first day of which a table of `fanfare` has a partition, as `20260131`; undefined if it has none by day. */
+export async function oldestDay({ db }: Pick<Database, 'db'>, parent: string): Promise<string | undefined> {
+  const { rows } = await sql<{ day: string | null }>`
+    select min(right(c.relname, 8)) as day from pg_inherits i join pg_class c on c.oid = i.inhrelid
+    where i.inhparent = ${`fanfare.${parent}`}::regclass and c.relname ~ '_[0-9]{8}$'
+  `.execute(db);
+  return rows[0]?.day ?? undefined;
+}
+
 /**
  * Runs `work` in a transaction that waits at most 2 s for a lock, then gives undefined: one that waits longer for a
  * partition would hold up every reader behind it.

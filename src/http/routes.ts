@@ -1,6 +1,7 @@
 import type { ServerResponse } from 'node:http';
 import { corsHeaders } from './cors.ts';
 import type { Respond } from './endpoint.ts';
+import { refuseDelivery } from './loop.ts';
 import { pathOf, requireOneHost } from './request-head.ts';
 import type { HttpServerOptions } from './server.ts';
 
@@ -21,8 +22,10 @@ export function createRoutes(options: RouteOptions): Respond {
     const pathname = pathOf(request);
     requireOneHost(request);
     for (const [name, value] of corsHeaders(request, corsOrigins)) response.setHeader(name, value);
-    if (pathname === '/graphql' && servesGraphql)
+    if (pathname === '/graphql' && servesGraphql) {
+      refuseDelivery(request);
       return request.method === 'OPTIONS' ? send(response, 204, '') : endpoint(request, response);
+    }
     if (pathname === '/healthz') return send(response, 200, 'ok\n');
     if (pathname === '/readyz') return sendReadiness(response, draining.aborted ? 'draining' : await readiness());
     if (pathname === '/metrics') return send(response, 200, await metrics(), 'text/plain; version=0.0.4');

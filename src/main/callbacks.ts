@@ -23,10 +23,12 @@ export function provideCallbacks({ stores, engine, config, observe }: RoleOption
   const guard = createCallbackGuard({
     policy: createAddressPolicy({ allowCidrs: config.webhooks.allowCidrs }),
     resolver: createResolver({ servers: config.webhooks.dnsServers }),
+    publicUrl: config.publicUrl,
     now: systemClock.now,
   });
   const sealer = createSealer({ key: stores.secretsKey, previousKey: config.secretsKeyPrevious });
-  provideFieldServices(engine.services, { guard, sealer, schema: engine.schema, observe });
+  const quota = { perAccount: config.webhooks.perAccount, perOrigin: config.webhooks.perOrigin };
+  provideFieldServices(engine.services, { guard, sealer, schema: engine.schema, observe, quota });
   return { guard, sealer };
 }
 
@@ -42,6 +44,7 @@ export function createCallbackService(options: RoleOptions, { guard, sealer }: C
     sealer,
     observe,
     onCaptured: engine.onCaptured,
+    originRate: config.webhooks.originRate,
     drainMs: config.drainSeconds * 1_000,
     pollMs: stores.engineDatabase.kind === 'pglite' ? 500 : 250,
   });

@@ -8,6 +8,7 @@ export type CallbackRefusalReason =
   | 'SCHEME'
   | 'USERINFO'
   | 'PORT'
+  | 'OWN_URL'
   | 'HOST_NOT_PUBLIC_NAME'
   | 'IP_NOT_GLOBAL'
   | 'DNS_NOT_GLOBAL'

@@ -30,6 +30,8 @@ export interface Claim {
 export interface ClaimLimits {
   /** Who claims: a webhook is sent to by one holder at a time, until what it has claimed has ended, or its leases have run out. */
   readonly holder: string;
+  /** Webhooks to claim of, which is quick; without, all that have something, which are looked for one by one. @default all */
+  readonly only?: readonly string[] | undefined;
   /** Claims at most, within the webhooks' caps. */
   readonly limit: number;
   /** How many of these are only for webhooks with nothing under way. */
@@ -54,13 +56,23 @@ export interface ClaimLimits {
  * come in the order of their due times, then of the log; two processes never get the same, nor any of one webhook at once.
  */
 export async function claimDeliveries({ db }: Database, limits: ClaimLimits): Promise<Claim[]> {
-  const { holder, limit, reserved, leaseMs, webhookCap, accountCap, busy, aheadLimit, ahead, idle = [] } = limits;
-  // looked at again for nothing at each claim, a thousand webhooks that hang cost the others a tenth of their throughput
-  const full = [...busy].flatMap(([account, count]) => (count >= accountCap ? [account] : []));
+  const {
+    holder,
+    only = null,
+    limit,
+    reserved,
+    leaseMs,
+    webhookCap,
+    accountCap,
+    busy,
+    aheadLimit,
+    ahead,
+    idle = [],
+  } = limits;
   const { rows } = await sql<ClaimRow>`
-    select * from fanfare.claim_deliveries(${holder}, ${limit}::int, ${aheadLimit}::int, ${reserved}::int, ${leaseMs}::int * interval '1 ms',
+    select * from fanfare.claim_deliveries(${holder}, ${only}::text[], ${limit}::int, ${aheadLimit}::int, ${reserved}::int, ${leaseMs}::int * interval '1 ms',
       ${webhookCap}::int, ${JSON.stringify(Object.fromEntries(ahead))}::jsonb, ${accountCap}::int,
-      ${[...busy.keys()]}::text[], ${[...busy.values()]}::int[], ${full}::text[], ${idle}::text[])
+      ${[...busy.keys()]}::text[], ${[...busy.values()]}::int[], ${idle}::text[])
   `.execute(db);
   return rows.map(toClaim).sort((a, b) => a.position - b.position);
 }

@@ -3,6 +3,7 @@ import type { Database } from '../database/connect.ts';
 import type { Claim } from './claim.ts';
 import type { ConnectionTimings } from './connection-timings.ts';
 import type { SentEvidence } from './evidence.ts';
+import { toStorable } from './storable.ts';
 
 /** What is kept of one attempt; `Attempt` in the graph. */
 export interface AttemptRecord {
@@ -45,6 +46,8 @@ export interface Finished {
   readonly nextAt: Date | null;
 }
 
+const MAX_ERROR_LENGTH = 2_000;
+
 const STORED = {
   succeeded: 'SUCCEEDED',
   rescheduled: 'PENDING',
@@ -80,7 +83,7 @@ function toRow(result: ClaimResult) {
     generation: claim.generation,
     status: STORED[status],
     delay_ms: 'delayMs' in result ? result.delayMs : null,
-    error: 'error' in result ? result.error.slice(0, 2_000) : null,
+    error: 'error' in result ? toStorable(result.error, MAX_ERROR_LENGTH) : null,
     ...('attempt' in result ? toAttemptRow(result.attempt) : {}),
   };
 }

@@ -9,6 +9,7 @@ import {
 } from './callback-url.ts';
 import type { ConnectionTimings } from './connection-timings.ts';
 import { isTranslated, nat64Prefixes } from './nat64.ts';
+import { createOwnUrlCheck } from './own-url.ts';
 import { type NameServer, resolveName } from './resolver.ts';
 
 /** The URL may be called, now, at these addresses and no others. */
@@ -36,6 +37,8 @@ export interface CallbackGuard {
    * An answer holds for the addresses it lists, not for the name: connect to these, or check again.
    */
   check(url: string): Promise<CallbackPermitted | CallbackForbidden>;
+  /** {@link check} of what a webhook is to be given: this installation's own address is refused, too. Never rejects. */
+  checkNew(url: string): Promise<CallbackPermitted | CallbackForbidden>;
   /** The part of {@link check} that asks no name server. */
   checkText(url: string): CallbackUrlAccepted | CallbackUrlRefused;
   /** The address check alone, for the peer of a socket that is open. */
@@ -64,20 +67,29 @@ export class CallbackForbiddenError extends Error {
 /**
  * Makes the guard of one installation. Does no I/O until the first check.
  *
+ * @param deps.publicUrl the address by which clients know this installation; without it none is known as its own
  * @param deps.now Unix milliseconds; ages the knowledge of this network's NAT64 prefix, which is asked for again after 10 minutes
  */
 export function createCallbackGuard(deps: {
   readonly policy: AddressPolicy;
   readonly resolver: NameServer;
+  readonly publicUrl?: string | undefined;
   readonly now: () => number;
 }): CallbackGuard {
   const { policy, resolver } = deps;
+  const isOwn = createOwnUrlCheck(deps.publicUrl);
   const readNat64Prefixes = rememberNat64Prefixes(resolver, deps.now);
 
   async function check(raw: string): Promise<CallbackPermitted | CallbackForbidden> {
     const accepted = checkCallbackUrl(raw, policy);
     if (!accepted.ok) return { ...accepted, transient: false };
     return isIP(accepted.host) === 0 ? checkName(accepted) : checkLiteral(accepted);
+  }
+
+  async function checkNew(raw: string): Promise<CallbackPermitted | CallbackForbidden> {
+    const accepted = checkCallbackUrl(raw, policy);
+    if (accepted.ok && isOwn(accepted.url)) return { ok: false, reason: 'OWN_URL', transient: false };
+    return check(raw);
   }
 
   async function checkLiteral({ url, host }: CallbackUrlAccepted): Promise<CallbackPermitted | CallbackForbidden> {
@@ -116,7 +128,7 @@ export function createCallbackGuard(deps: {
     return !translatable.some((address) => isTranslated(address, prefixes));
   }
 
-  return { check, checkText: (raw) => checkCallbackUrl(raw, policy), permits: policy.permits };
+  return { check, checkNew, checkText: (raw) => checkCallbackUrl(raw, policy), permits: policy.permits };
 }
 
 /** Asks for the prefixes when first needed, once for all who wait; silence is taken as "none" and asked again next time. */

@@ -1,3 +1,4 @@
+import { createOriginGates, type OriginGate } from './origin-gates.ts';
 import type { ReadyDelivery } from './prepare.ts';
 
 export interface LaneLimits {
@@ -7,6 +8,8 @@ export interface LaneLimits {
   readonly webhookCap: number;
   /** For one account. */
   readonly accountCap: number;
+  /** Begun per second to one origin, for all webhooks. */
+  readonly originRate: number;
 }
 
 /** How an attempt went. */
@@ -18,18 +21,20 @@ export interface Fared {
 /**
  * What is ready to be sent, in a lane for each webhook, in the order in which it was put there. A lane has as many attempts
  * under way as its webhook's cap says, if its account and the process have room for them. A lane whose attempts are short may
- * hold what it will get to within {@link AHEAD_MS}; one whose receiver fails, is busy or silent gives that back.
+ * hold what it will get to within {@link AHEAD_MS}; one whose receiver fails, is busy or silent gives that back. Lanes of one
+ * origin begin no more a second than its rate: they wait in line, and what there is no room for in the line is postponed. What
+ * waits there takes no place of what could be begun.
  */
 export interface Lanes {
   /** Begins what may begin. */
   put(ready: readonly ReadyDelivery[]): void;
   /** Nothing waits, and nothing is under way. */
   readonly isEmpty: boolean;
-  /** Attempts that may be under way to a webhook at once. */
+  /** Attempts that may be under way to a webhook at once; those that are, while it waits for its origin. */
   capOf(webhookId: string): number;
-  /** How many of its first due ones a webhook may have claimed: its cap, or more. */
+  /** How many of its first due ones a webhook may have claimed: its cap, or more; 0 while its origin's rate is used up. */
   reachOf(webhookId: string): number;
-  /** Those that are more than the cap, by webhook. */
+  /** Those that are not the cap, by webhook. */
   ahead(): ReadonlyMap<string, number>;
   /** Takes out what has waited for over a second: its receiver has become slow. */
   takeStale(): ReadyDelivery[];
@@ -42,6 +47,13 @@ export interface LaneActions {
   attempt(ready: ReadyDelivery): Promise<Fared>;
   /** Hands back what is not to be begun after all. */
   giveBack(ready: readonly ReadyDelivery[]): void;
+  /** Hands back what its origin does not let through before. */
+  postpone(postponed: readonly Postponed[]): void;
+}
+
+export interface Postponed {
+  readonly ready: ReadyDelivery;
+  readonly delayMs: number;
 }
 
 /** What a lane may hold is what it gets to in that time, at the pace of its last attempts. */
@@ -62,6 +74,8 @@ interface Waiting {
 interface Lane {
   readonly webhookId: string;
   readonly accountId: string;
+  url: string;
+  gate: OriginGate<Lane>;
   cap: number;
   queue: Waiting[];
   inFlight: number;
@@ -76,15 +90,18 @@ export function createLanes(limits: LaneLimits, actions: LaneActions): Lanes {
   const accounts = new Map<string, number>();
   /** Lanes with room of their own that wait for the account's, or the process's. */
   const blocked = new Set<Lane>();
+  const gates = createOriginGates<Lane>({ perSecond: limits.originRate, resume: begin });
   let inFlight = 0;
   let isClosed = false;
 
   function laneOf({ webhook }: ReadyDelivery): Lane {
     const known = lanes.get(webhook.id);
     const cap = webhook.max_in_flight ?? limits.webhookCap;
-    const lane = known ?? {
+    const lane: Lane = known ?? {
       webhookId: webhook.id,
       accountId: webhook.account_id,
+      url: webhook.url,
+      gate: gates.join(webhook.url),
       cap,
       queue: [],
       inFlight: 0,
@@ -93,19 +110,29 @@ export function createLanes(limits: LaneLimits, actions: LaneActions): Lanes {
       usedAtMs: 0,
     };
     lane.cap = cap;
+    if (lane.url !== webhook.url) lead(lane, webhook.url);
     lanes.set(webhook.id, lane);
     return lane;
   }
 
+  /** To another URL, which may have the same origin. */
+  function lead(lane: Lane, url: string): void {
+    const { gate } = lane;
+    lane.url = url;
+    lane.gate = gates.join(url);
+    gate.forget(lane);
+    gate.leave();
+  }
+
   function begin(lane: Lane): void {
-    while (lane.inFlight < lane.cap) {
+    while (lane.inFlight < lane.cap && lane.queue.length > 0) {
       if (!hasRoom(lane)) {
-        if (lane.queue.length > 0) blocked.add(lane);
+        blocked.add(lane);
         return;
       }
+      if (!lane.gate.admits(lane)) break;
       const next = lane.queue.shift();
-      if (next === undefined) break;
-      start(lane, next.ready);
+      if (next !== undefined) start(lane, next.ready);
     }
     blocked.delete(lane);
   }
@@ -144,7 +171,8 @@ export function createLanes(limits: LaneLimits, actions: LaneActions): Lanes {
     if (left.length > 0) actions.giveBack(left);
   }
 
-  function reachOf({ cap, durationMs, failures }: Lane): number {
+  function reachOf({ gate, cap, durationMs, failures }: Lane): number {
+    if (gate.waiting.size > 0) return 0;
     if (durationMs === undefined || failures > 0) return cap;
     return Math.max(cap, Math.min(Math.round((cap * AHEAD_MS) / Math.max(durationMs, 0.1)), MAX_AHEAD));
   }
@@ -163,19 +191,29 @@ export function createLanes(limits: LaneLimits, actions: LaneActions): Lanes {
         lane.usedAtMs = sinceMs;
         filled.add(lane);
       }
-      for (const lane of filled) begin(lane);
+      const short = new Set<OriginGate<Lane>>();
+      for (const lane of filled) {
+        begin(lane);
+        if (lane.gate.waiting.size > 0) short.add(lane.gate);
+      }
+      const postponed = [...short].flatMap(overflowOf);
+      if (postponed.length > 0) actions.postpone(postponed);
     },
     get isEmpty() {
       return inFlight === 0 && [...lanes.values()].every(({ queue }) => queue.length === 0);
     },
-    capOf: (webhookId) => lanes.get(webhookId)?.cap ?? limits.webhookCap,
+    capOf(webhookId) {
+      const lane = lanes.get(webhookId);
+      if (lane === undefined) return limits.webhookCap;
+      return lane.gate.waiting.has(lane) ? lane.inFlight : lane.cap;
+    },
     reachOf(webhookId) {
       const lane = lanes.get(webhookId);
       return lane === undefined ? limits.webhookCap : reachOf(lane);
     },
     ahead() {
       const reaches = [...lanes.values()].map((lane) => [lane.webhookId, reachOf(lane), lane.cap] as const);
-      return new Map(reaches.flatMap(([id, reach, cap]) => (reach > cap ? [[id, reach] as const] : [])));
+      return new Map(reaches.flatMap(([id, reach, cap]) => (reach > cap || reach === 0 ? [[id, reach] as const] : [])));
     },
     takeStale() {
       const nowMs = performance.now();
@@ -187,7 +225,10 @@ export function createLanes(limits: LaneLimits, actions: LaneActions): Lanes {
           stale.push(...empty(lane));
         }
         const isIdle = lane.inFlight === 0 && lane.queue.length === 0;
-        if (isIdle && nowMs - lane.usedAtMs > FORGET_MS) lanes.delete(lane.webhookId);
+        if (isIdle && nowMs - lane.usedAtMs > FORGET_MS) {
+          lanes.delete(lane.webhookId);
+          lane.gate.leave();
+        }
       }
       return stale;
     },
@@ -201,6 +242,19 @@ export function createLanes(limits: LaneLimits, actions: LaneActions): Lanes {
     const left = lane.queue.map(({ ready }) => ready);
     lane.queue = [];
     blocked.delete(lane);
+    lane.gate.forget(lane);
     return left;
+  }
+
+  /** Takes out what there is no room for in the line, so that each lane in it keeps an equal share. */
+  function overflowOf(gate: OriginGate<Lane>): Postponed[] {
+    const line = [...gate.waiting];
+    if (line.reduce((sum, { queue }) => sum + queue.length, 0) <= gate.room) return [];
+    const share = Math.max(Math.floor(gate.room / line.length), 1);
+    return line.flatMap((lane, at) => {
+      const over = lane.queue.splice(at < gate.room ? share : 0);
+      if (lane.queue.length === 0) gate.forget(lane);
+      return over.map(({ ready }) => ({ ready, delayMs: gate.postpone() }));
+    });
   }
 }

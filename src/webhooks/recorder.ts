@@ -1,4 +1,3 @@
-import { setTimeout as rest } from 'node:timers/promises';
 import type { Database } from '../database/connect.ts';
 import { type Backoff, backoffMs } from '../runtime/backoff.ts';
 import type { Clock } from '../runtime/clock.ts';
@@ -43,12 +42,16 @@ interface Waiting {
 export function createRecorder(deps: RecorderDeps): Recorder {
   const { database, clock, observe, random, close, onCaptured = () => {} } = deps;
   const health = createHealth(database);
-  const successes = createQueue((batch) => write(batch.map(closed)));
+  const gather = () => clock.wait(GATHER_MS);
+  const successes = createQueue({ gather, write: (batch) => write(batch.map(closed)) });
   /** Apart: what two hundred that hang have come to is written in half a second, for which no other waits. */
-  const troubles = createQueue(async (batch) => {
-    // before: what is finished makes room for the next claim, and a webhook whose receiver has failed is to be held by then
-    await noteHealthOf(batch);
-    await write(batch.map(closed));
+  const troubles = createQueue({
+    gather,
+    async write(batch) {
+      // before: what is finished makes room for the next claim, and a webhook whose receiver has failed is to be held by then
+      await noteHealthOf(batch);
+      await write(batch.map(closed));
+    },
   });
   /** Webhooks that have some among the troubles: their successes take the same way, so that they count in their order. */
   const troubled = new Map<string, number>();
@@ -135,14 +138,20 @@ interface Queue {
   put(delivered: Delivered): Promise<void>;
 }
 
-/** @param write never rejects: failures are reported and given up inside */
-function createQueue(write: (batch: readonly Delivered[]) => Promise<void>): Queue {
+interface QueueDeps {
+  /** Waited for before the first batch after a rest. Never rejects. */
+  gather(): Promise<void>;
+  /** Never rejects: failures are reported and given up inside. */
+  write(batch: readonly Delivered[]): Promise<void>;
+}
+
+function createQueue({ gather, write }: QueueDeps): Queue {
   const waiting: Waiting[] = [];
   let isWriting = false;
 
   async function writeAll(): Promise<void> {
     isWriting = true;
-    await rest(GATHER_MS);
+    await gather();
     while (waiting.length > 0) {
       const batch = waiting.splice(0, MAX_BATCH);
       await write(batch.map(({ delivered }) => delivered));

@@ -10,7 +10,9 @@ import { newId } from '../runtime/id.ts';
 import type { HeaderChanges } from './custom-headers.ts';
 import type { CheckedSelection } from './grants.ts';
 import { reorderDeliveries } from './order.ts';
+import { originOf } from './origin.ts';
 import type { PaceColumns } from './pace.ts';
+import { requireRoomAt, requireRoomFor, type WebhookQuota } from './quota.ts';
 import { endReplaysOf, WEBHOOK_DELETED } from './replay.ts';
 import type { Sealer } from './seal.ts';
 import { reviseHeaders } from './sealed-headers.ts';
@@ -18,8 +20,6 @@ import { addSecret } from './secrets.ts';
 import { isStorable } from './storable.ts';
 import type { Webhook } from './webhook.ts';
 
-/** Webhooks of one account. */
-export const MAX_WEBHOOKS = 1_000;
 /** Positions that the creating transaction looks back over; workers do the rest. */
 const FIRST_BACKFILL = 1_000;
 
@@ -36,13 +36,14 @@ export interface NewWebhook {
   /** Checked by `checkHeaders`. */
   readonly headers: HeaderChanges;
   readonly creator: Principal;
+  readonly quota: WebhookQuota;
 }
 
 /**
  * Makes a webhook that gets each event behind `startAfter` exactly once: those that have a position now by the
  * backfill, all others by the stamp. The account's head stays locked until the commit, so that no event is in between.
  * @returns its row and its secret
- * @throws EngineError BAD_INPUT for headers that don't go together
+ * @throws EngineError BAD_INPUT for headers that don't go together; CONFLICT for one webhook too many
  */
 export async function createWebhook(
   tx: Tx,
@@ -52,7 +53,7 @@ export async function createWebhook(
   const id = newId('wh');
   const headers = reviseHeaders(sealer, { id, changes: input.headers });
   const head = await lockHead(tx);
-  await requireRoom(tx);
+  await requireRoomFor(tx, input.url, input.quota);
   const webhook = await tx.db
     .insertInto('fanfare.webhook')
     .values({
@@ -108,24 +109,26 @@ export interface WebhookUpdate {
   readonly target: WebhookTarget;
   /** Is given the webhook as it is, locked. */
   readonly decide: (before: Webhook) => WebhookChanges;
+  readonly quota: WebhookQuota;
 }
 
 /**
  * Changes a webhook. Open deliveries of events that it no longer wants are cancelled; those that were never attempted
  * are rendered anew, with what it asks for now; what was attempted keeps its bytes. A new selection repairs a parked one.
  * Headers may not stay with another URL; those that are given repair a webhook whose headers could not be opened.
- * @throws VersionConflict; EngineError NOT_FOUND; what `decide` and `reviseHeaders` throw
+ * @throws VersionConflict; EngineError NOT_FOUND; CONFLICT for one webhook too many at its new origin; what `decide` and `reviseHeaders` throw
  */
 export async function updateWebhook(
   tx: Tx,
   sealer: Sealer,
-  { target: { id, expectedVersion }, decide }: WebhookUpdate,
+  { target: { id, expectedVersion }, decide, quota }: WebhookUpdate,
 ): Promise<Webhook> {
   await lockHead(tx);
   const before = await lockWebhook(tx, id);
   requireVersion(before, expectedVersion);
   const { url, selection, description, metadata, pace, headers: changes } = decide(before);
   const movesTo = url === before.url ? undefined : url;
+  if (movesTo !== undefined && originOf(movesTo) !== originOf(before.url)) await requireRoomAt(tx, movesTo, quota);
   const headers = reviseHeaders(sealer, { id, before, changes, movesTo });
   const after = await writeWebhook(tx, id, {
     ...(url === undefined ? {} : { url, ...afresh(before) }),
@@ -146,6 +149,8 @@ export async function deleteWebhook(tx: Tx, { id, expectedVersion }: WebhookTarg
   requireVersion(await lockWebhook(tx, id), expectedVersion);
   await cancelDeliveries(tx, { webhookId: id, unwantedOnly: false, reason: WEBHOOK_DELETED });
   await endReplaysOf(tx, id);
+  // a killed process ends no turn, and nobody takes over one of what is gone
+  await sql`delete from fanfare.turn where webhook_id = ${id}`.execute(tx.db);
   await tx.db.deleteFrom('fanfare.webhook').where('account_id', '=', tx.accountId).where('id', '=', id).execute();
 }
 
@@ -195,17 +200,6 @@ async function lockHead(tx: Tx): Promise<number> {
     on conflict (account_id) do update set position = fanfare.head.position
   `.execute(tx.db);
   return readHead(tx.db, tx.accountId);
-}
-
-async function requireRoom(tx: Tx): Promise<void> {
-  const { count } = await tx.db
-    .selectFrom('fanfare.webhook')
-    .select(({ fn }) => fn.countAll<number>().as('count'))
-    .where('account_id', '=', tx.accountId)
-    .executeTakeFirstOrThrow();
-  if (Number(count) >= MAX_WEBHOOKS) {
-    throw new EngineError('CONFLICT', `the account has ${MAX_WEBHOOKS} webhooks, the most there may be`);
-  }
 }
 
 function selectionColumns({ eventTypes, document, variables, filter, scopes }: CheckedSelection) {

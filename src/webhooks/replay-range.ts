@@ -1,4 +1,5 @@
 import { sql } from 'kysely';
+import { oldestDay } from '../database/partitions.ts';
 import { EngineError } from '../errors.ts';
 import { toDate } from '../graphql/scalars.ts';
 import { type PlaceDeps, resolveCursor } from '../outbox/place.ts';
@@ -44,12 +45,18 @@ export async function resolveRange(
 async function beginAt(deps: PlaceDeps, accountId: string, since: Date): Promise<number> {
   const after = await positionBefore(deps, accountId, since);
   const earliest = await readEarliest(deps.database.db, accountId);
-  if (earliest === 1 || after >= earliest) return after;
+  if (earliest === 1 || after >= earliest || (await isWithinLog(deps, since))) return after;
   throw new EngineError(
     'CURSOR_EXPIRED',
     'some events since this moment are past retention; begin at "earliestCursor" to get those that are left',
     { details: { earliestCursor: deps.cursors.encode(accountId, { kind: 'position', position: earliest - 1 }) } },
   );
+}
+
+/** Whether all that was stamped since then is still there: the log is dropped by whole days. */
+async function isWithinLog({ database }: PlaceDeps, since: Date): Promise<boolean> {
+  const day = await oldestDay(database, 'log');
+  return day !== undefined && since.toISOString().slice(0, 10).replaceAll('-', '') >= day;
 }
 
 /** By form: a cursor has no colon. */

@@ -5,6 +5,11 @@ export function isStorable(text: string): boolean {
   return text.isWellFormed() && !text.includes('\0');
 }
 
+/** The text, cut, as Postgres takes it: U+FFFD stands for what it does not take, such as half of a pair that the cut has left. */
+export function toStorable(text: string, maxLength: number): string {
+  return text.slice(0, maxLength).toWellFormed().replaceAll('\0', '\ufffd');
+}
+
 /**
  * Looks through a text, or all names and texts of a JSON value.
  * @param name of the input field, for the message

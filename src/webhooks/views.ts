@@ -30,16 +30,25 @@ const MAX_KEPT = 1_000;
 
 export function createViews(deps: { readonly engine: EngineServices; readonly documents: DocumentReader }): Views {
   const kept = new Map<string, WebhookView>();
+  /** By row: a batch reads each webhook's once for all of its deliveries, and the selection's key is dear. */
+  const byRow = new WeakMap<Webhook, WebhookView>();
+
+  function find(webhook: Webhook): WebhookView {
+    const key = selectionKey(webhook);
+    const known = kept.get(key);
+    if (known !== undefined) return known;
+    const view = createView(deps, webhook);
+    // what could not be read may be readable when its row is read next
+    if (view.fault === undefined) kept.set(key, view);
+    const [oldest] = kept.keys();
+    if (kept.size > MAX_KEPT && oldest !== undefined) kept.delete(oldest);
+    return view;
+  }
+
   return {
     of(webhook) {
-      const key = selectionKey(webhook);
-      const known = kept.get(key);
-      if (known !== undefined) return known;
-      const view = createView(deps, webhook);
-      // what could not be read may be readable when it is looked at next
-      if (view.fault === undefined) kept.set(key, view);
-      const [oldest] = kept.keys();
-      if (kept.size > MAX_KEPT && oldest !== undefined) kept.delete(oldest);
+      const view = byRow.get(webhook) ?? find(webhook);
+      byRow.set(webhook, view);
       return view;
     },
   };

@@ -107,8 +107,15 @@ function addCreate(builder: WebhookBuilder, webhook: WebhookRef): void {
         };
       },
       run: (tx, { input: { url } }, context, { description = '', metadata = {}, ...prepared }) => {
-        const { sealer } = fieldServices(context);
-        return createWebhook(tx, sealer, { ...prepared, url, description, metadata, creator: context.principal });
+        const { sealer, quota } = fieldServices(context);
+        return createWebhook(tx, sealer, {
+          ...prepared,
+          url,
+          description,
+          metadata,
+          creator: context.principal,
+          quota,
+        });
       },
     }),
   );
@@ -163,8 +170,8 @@ function addUpdate(builder: WebhookBuilder, webhook: WebhookRef): void {
           requireGrantsOf(context.principal, before);
           return { ...prepared, selection: revise(context, { before, given }) };
         };
-        const { sealer } = fieldServices(context);
-        return { webhook: await updateWebhook(tx, sealer, { target: { id, expectedVersion }, decide }) };
+        const { sealer, quota } = fieldServices(context);
+        return { webhook: await updateWebhook(tx, sealer, { target: { id, expectedVersion }, decide, quota }) };
       },
     }),
   );
@@ -269,7 +276,7 @@ function select(context: Context, request: GrantRequest): CheckedSelection {
 
 async function checkUrl(context: Context, stage: 'create' | 'update', url: string): Promise<void> {
   const { guard, observe } = fieldServices(context);
-  const checked = await guard.check(url);
+  const checked = await guard.checkNew(url);
   if (checked.ok) return;
   const { accountId, requestId, principal } = context;
   const facts = { account_id: accountId, principal_id: principal.id, request_id: requestId };

@@ -40,6 +40,9 @@ export interface AppOptions {
   readonly checkpointMs?: number;
 }
 
+/** One receiver stands for those of all webhooks. */
+const ONE_RECEIVER = { WEBHOOKS_PER_ORIGIN: '100000', WEBHOOK_ORIGIN_RATE: '1000000' };
+
 /** Starts a whole server in this process, on data and a port of its own. */
 export async function startApp({
   backend,
@@ -49,7 +52,7 @@ export async function startApp({
   checkpointMs,
 }: AppOptions): Promise<TestApp> {
   const { env: place, remove } = await createPlace(backend);
-  const env = { PORT: '0', ADMIN_API_KEY: makeKey(), DRAIN_SECONDS: '1', ...place, ...extra };
+  const env = { PORT: '0', ADMIN_API_KEY: makeKey(), DRAIN_SECONDS: '1', ...ONE_RECEIVER, ...place, ...extra };
   const observations: Observation[] = [];
   const app = await compose({
     config: readConfig(env, { describeKeyFault, nearest }),

@@ -30,7 +30,7 @@ function makeDomain(release: 'now' | 'next'): Domain {
   return domain;
 }
 
-const guard = { check: async (url: string) => ({ ok: true, url: new URL(url), host: 'host', addresses: [] }) };
+const guard = { checkNew: async (url: string) => ({ ok: true, url: new URL(url), host: 'host', addresses: [] }) };
 
 describe('a check of the registered documents', () => {
   let engine: TestEngine;

@@ -211,6 +211,17 @@ describe.each(['postgres', 'pglite'] as const)('a delivery on %s', (kind) => {
     expect(textsOf(received())).toEqual(['mended']);
   });
 
+  it('is recorded with what its errors say, whatever that is, beside others', async () => {
+    const { received } = await hook({ query: 'subscription { noteWritten { fragile note { text } } }' });
+    await write('rant', 'calm');
+    await workOff(engine.createWorker());
+    expect(await deliveries({ statuses: ['RENDER_FAILED'] })).toMatchObject([
+      { error: expect.stringMatching(/^noteWritten\.fragile: \ufffd😤+\ufffd?$/u) },
+    ]);
+    expect(await deliveries({ statuses: ['SUCCEEDED'] })).toHaveLength(1);
+    expect(textsOf(received())).toEqual(['calm']);
+  });
+
   it('is parked by a document that no longer validates, and released when it is repaired', async () => {
     const { id, received } = await hook();
     await sql`update fanfare.webhook set document = 'subscription { gone { id } }' where id = ${id}`.execute(
@@ -241,8 +252,13 @@ describe.each(['postgres', 'pglite'] as const)('a delivery on %s', (kind) => {
       'mutation ($input: WebhookUpdateInput!) { webhookUpdate(input: $input) { ... on WebhookUpdateSuccess { webhook { id } } } }',
       { input: { id: narrowed.id, query: 'subscription { noteEdited { id } }' } },
     );
+    // as a process that was killed leaves it
+    const { db } = engine.services.database;
+    await sql`insert into fanfare.turn values (${deleted.id}, 'killed', 'infinity')`.execute(db);
     await run('mutation ($id: ID!) { webhookDelete(id: $id) { __typename } }', { id: deleted.id });
     await workOff(engine.createWorker());
+    const turns = await sql`select from fanfare.turn where webhook_id = ${deleted.id}`.execute(db);
+    expect(turns.rows).toHaveLength(0);
     expect(await deliveries()).toMatchObject([{ status: 'CANCELLED' }, { status: 'CANCELLED' }]);
     expect([...narrowed.received(), ...deleted.received()]).toHaveLength(0);
     const { code } = await engine.fail('mutation ($id: ID!) { deliveryRetry(id: $id) { __typename } }', {

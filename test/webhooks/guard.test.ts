@@ -19,7 +19,7 @@ function track<T extends { close(): Promise<unknown> }>(each: T): T {
 /** A guard whose names mean what `records` says, A and AAAA mixed. */
 async function guardOver(
   records: Readonly<Record<string, DnsAnswer>> | ((question: DnsQuestion) => DnsAnswer),
-  options: { allowCidrs?: string[]; ttlSeconds?: number; now?: () => number } = {},
+  options: { allowCidrs?: string[]; ttlSeconds?: number; now?: () => number; publicUrl?: string } = {},
 ) {
   const answer = ({ name, type }: DnsQuestion) => {
     const all = typeof records === 'function' ? [] : (records[name] ?? 'notFound');
@@ -29,6 +29,7 @@ async function guardOver(
   const guard = createCallbackGuard({
     policy: createAddressPolicy({ allowCidrs: options.allowCidrs ?? [] }),
     resolver: createResolver({ servers: [dns.address] }),
+    publicUrl: options.publicUrl,
     now: options.now ?? Date.now,
   });
   return { guard, dns };
@@ -52,6 +53,30 @@ describe('the guard', () => {
       host: 'xn--mnchen-3ya.example.com',
     });
     expect(await guard.check(`https://[${PUBLIC_6}]:8443/`)).toMatchObject({ ok: true, addresses: [PUBLIC_6] });
+  });
+
+  it("gives a new webhook no URL of the installation's own, in any spelling, and asks no name server about it", async () => {
+    const records = { 'api.example.com': [PUBLIC], 'hooks.example.com': [PUBLIC] };
+    const { guard, dns } = await guardOver(records, { publicUrl: 'https://api.example.com/shop' });
+    const own = ['/shop', '/shop/', '/shop/graphql?query=x', '/a/../shop/b', '/%2e/shop/'];
+    for (const url of [...own.map((path) => `https://API.example.com.:443${path}`), 'https://api.example.com/shop?a']) {
+      expect([url, await guard.checkNew(url)]).toEqual([url, { ok: false, reason: 'OWN_URL', transient: false }]);
+      expect([url, (await guard.check(url)).ok]).toEqual([url, true]); // the control: what there is goes on
+    }
+    const asked = dns.questions.length;
+    await guard.checkNew('https://api.example.com/shop');
+    expect(dns.questions).toHaveLength(asked);
+    const others = [
+      'https://api.example.com/',
+      'https://api.example.com/shopping',
+      'https://api.example.com:8443/shop',
+    ];
+    for (const url of [...others, 'https://hooks.example.com/shop'])
+      expect([url, (await guard.checkNew(url)).ok]).toEqual([url, true]);
+    // what it refuses of others keeps its reason
+    expect(await guard.checkNew('http://api.example.com/')).toMatchObject({ reason: 'SCHEME' });
+    const { guard: unaware } = await guardOver(records);
+    expect((await unaware.checkNew('https://api.example.com/shop')).ok).toBe(true);
   });
 
   it.each<[string, DnsAnswer]>([

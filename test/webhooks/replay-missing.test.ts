@@ -1,5 +1,7 @@
 import { sql } from 'kysely';
 import { describe, expect, it } from 'vitest';
+import { prune } from '../../src/outbox/prune.ts';
+import { pruneDeliveries } from '../../src/webhooks/prune.ts';
 import { stepReplay } from '../../src/webhooks/replayer.ts';
 import { noteWritten } from '../support/toy-domain.ts';
 import { type Shown, useReplayScene } from './replay-scene.ts';
@@ -90,5 +92,26 @@ describe('a replay', () => {
     await sql`select fanfare.backfill_webhooks(${webhookId}, 100)`.execute(db());
     for (const { id } of replays) expect(await finish(id)).toMatchObject({ status: 'DONE', looked: 30 });
     expect(textsOf(hooked.received()).sort()).toEqual(texts(30).sort());
+  });
+
+  it('of what is missing knows what has arrived as long as the log has it, whichever is pruned first', async () => {
+    const { id: webhookId } = await hook();
+    await writeAndSend(...texts(3));
+    const { database } = scene.engine.services;
+    const days = { retentionDays: 30 };
+    const records = async () =>
+      (await sql`select from fanfare.delivery_done where webhook_id = ${webhookId}`.execute(db())).rows;
+    await scene.engine.advanceClock(32 * 86_400_000);
+    try {
+      await pruneDeliveries(database, days, () => {});
+      const { id } = await begin({ webhookId, startAfter: at(0), missing: true });
+      expect(await finish(id)).toMatchObject({ status: 'DONE', looked: 3, created: 0 });
+      await prune(database, days, () => {});
+      expect(await records()).toHaveLength(3);
+      await pruneDeliveries(database, days, () => {});
+      expect(await records()).toEqual([]);
+    } finally {
+      await sql`update fanfare.test_clock set ahead_by = '0'`.execute(db());
+    }
   });
 });

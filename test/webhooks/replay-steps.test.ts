@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { sql } from 'kysely';
 import { describe, expect, inject, it } from 'vitest';
 import { runReplays, stepReplay } from '../../src/webhooks/replayer.ts';
+import { countReads } from '../support/count-reads.ts';
 import { eventually } from '../support/eventually.ts';
 import { urlOfDatabase } from '../support/postgres-client.ts';
 import { useReplayScene } from './replay-scene.ts';
@@ -68,6 +69,32 @@ describe('a replay', () => {
     release();
     await eventually(async () => (await stepReplay(db(), { replayId: id }))?.has_finished ?? true);
     expect(await show(id)).toMatchObject({ status: 'CANCELLED', pending: 0, cancelled: 1 });
+  });
+
+  it('is cancelled and opened again by its own deliveries, however many others are open', async () => {
+    const { id: webhookId } = await hook();
+    await write('again and again');
+    const { id } = await begin({ webhookId, startAfter: at(0) });
+    // waiting, as 2,000 of the replay's and 20,000 others
+    await sql`
+      insert into fanfare.delivery (account_id, id, webhook_id, seq, position, event_id, next_at, born_at, run)
+      select ${scene.accountId}, fanfare.new_id('dlv', fanfare.now()), ${webhookId}, d.seq, d.position, d.event_id, 'infinity', fanfare.now(),
+             case when n <= 2000 then ${id} end
+      from fanfare.delivery d cross join generate_series(1, 22000) n where d.webhook_id = ${webhookId}
+    `.execute(db());
+    await sql`update fanfare.replay set created = 2000 where id = ${id}`.execute(db());
+    const { database } = scene.engine.services;
+    const call = (name: string) =>
+      countReads(database, async (within) => {
+        const { rows } = await sql<{ count: number }>`
+          select ${sql.ref(`fanfare.${name}`)}(${scene.accountId}, ${id}, 'tested') as count`.execute(within.db);
+        expect(rows).toEqual([{ count: 2_000 }]);
+      });
+    expect(await call('cancel_run')).toBeLessThan(20 * 2_000); // each with all of the others: 40 million
+    expect(await show(id)).toMatchObject({ created: 2_000, pending: 0, cancelled: 2_000 });
+    expect(await call('reopen_run')).toBeLessThan(20 * 2_000);
+    expect(await show(id)).toMatchObject({ created: 2_000, pending: 2_000, cancelled: 0 });
+    expect(await call('cancel_run')).toBeLessThan(20 * 2_000);
   });
 
   it('is stepped by several processes at once, each event once', async () => {

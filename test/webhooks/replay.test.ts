@@ -66,6 +66,20 @@ describe('a replay', () => {
     expect(await finish(all.id)).toMatchObject({ status: 'DONE', total: 3, created: 3 });
   });
 
+  it('begins at a moment since which nothing was lost, also where all before is past retention', async () => {
+    const hooked = await hook();
+    await write('long ago');
+    await sql`delete from fanfare.log where account_id = ${scene.accountId}`.execute(db()); // as retention does
+    const since = new Date(Date.now() + 60_000);
+    expect(await begin({ webhookId: hooked.id, since })).toMatchObject({ total: 0 });
+    await write('lately');
+    const { id } = await begin({ webhookId: hooked.id, since: new Date(Date.now() - 60_000) });
+    expect(await finish(id)).toMatchObject({ status: 'DONE', total: 1, succeeded: 1 });
+    expect(await refuse({ webhookId: hooked.id, since: '2020-01-01T00:00:00Z' })).toMatchObject({
+      code: 'CURSOR_EXPIRED',
+    });
+  });
+
   it('takes no range that is not one', async () => {
     const { id: webhookId } = await hook();
     await write(...texts(3));

@@ -9,6 +9,7 @@ import { createSender, type Sender, type SenderOptions } from '../../src/webhook
 import { provideFieldServices } from '../../src/webhooks/field-services.ts';
 import { addWebhookFields } from '../../src/webhooks/graphql.ts';
 import { createCallbackGuard } from '../../src/webhooks/guard.ts';
+import type { WebhookQuota } from '../../src/webhooks/quota.ts';
 import { createResolver } from '../../src/webhooks/resolver.ts';
 import { createSealer } from '../../src/webhooks/seal.ts';
 import { createWebhookWorker, type WebhookWorker, type WebhookWorkerDeps } from '../../src/webhooks/worker.ts';
@@ -18,6 +19,8 @@ import { domain, noteWritten, toyMigrations } from '../support/toy-domain.ts';
 
 /** What seals secrets in these tests. */
 export const sealer = createSealer({ key: new Uint8Array(32).fill(7) });
+
+const AMPLE: WebhookQuota = { perAccount: 100_000, perOrigin: 100_000 };
 
 /** Two names of one server: one that leads out, one that leads in. */
 const ADDRESSES: Readonly<Record<string, readonly string[]>> = {
@@ -29,8 +32,9 @@ domain.extend((builder) => {
   builder.objectField(builder.event(noteWritten), 'fragile', (t) =>
     t.string({
       nullable: true,
-      description: 'Fails for the text "break".',
+      description: 'Fails for the text "break", and at length for "rant".',
       resolve: ({ payload }) => {
+        if (JSON.stringify(payload).includes('rant')) throw new EngineError('NOT_FOUND', `\0${'😤'.repeat(2_000)}`);
         if (JSON.stringify(payload).includes('break')) throw new EngineError('NOT_FOUND', 'broken on purpose');
         return 'whole';
       },
@@ -121,11 +125,13 @@ export interface WebhookEngineOptions {
   readonly allowCidrs?: readonly string[];
   /** What the name server answers. @default two names, see above */
   readonly answer?: (question: DnsQuestion) => DnsAnswer;
+  /** @default enough for many webhooks on the one receiver of a test */
+  readonly quota?: WebhookQuota;
 }
 
 export async function openWebhookEngine(
   kind: 'postgres' | 'pglite',
-  { allowCidrs = ['127.0.0.0/8'], answer = answerKnown }: WebhookEngineOptions = {},
+  { allowCidrs = ['127.0.0.0/8'], answer = answerKnown, quota = AMPLE }: WebhookEngineOptions = {},
 ): Promise<WebhookEngine> {
   const dns = await openDnsServer(answer);
   const guard = createCallbackGuard({
@@ -136,7 +142,7 @@ export async function openWebhookEngine(
   const engine = await openTestEngine({ kind, domain, prepare: (database) => migrate(database, toyMigrations) });
   const seen: Record<string, unknown>[] = [];
   const observe: Observe = (observation) => void seen.push(observation);
-  provideFieldServices(engine.services, { guard, sealer, schema: engine.schema, observe });
+  provideFieldServices(engine.services, { guard, sealer, schema: engine.schema, observe, quota });
   const openSender: WebhookEngine['createSender'] = (options) => createSender({ guard, version: '0.0.0', ...options });
   const sender = openSender({ deadlineMs: 15_000 });
   return {
@@ -153,6 +159,7 @@ export async function openWebhookEngine(
         sealer,
         observe,
         random: () => 0.5,
+        originRate: 1_000_000, // one receiver stands for all
         ...options,
       }),
     createWebhook: async (input, options = {}) => {

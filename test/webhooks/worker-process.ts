@@ -33,6 +33,7 @@ const worker = createWebhookWorker({
   leaseMs: 1_500,
   attemptMs: 500,
   pollMs: 20,
+  originRate: 1_000_000, // one receiver stands for all
   ...settings,
   observe: (observation) => {
     if (!(isQuiet && observation.name === 'delivery.attempted'))

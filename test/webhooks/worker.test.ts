@@ -5,6 +5,7 @@ import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { sql } from 'kysely';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, inject, it } from 'vitest';
+import { prune } from '../../src/outbox/prune.ts';
 import { type Clock, systemClock } from '../../src/runtime/clock.ts';
 import type { Sender } from '../../src/webhooks/attempt.ts';
 import { claimDeliveries } from '../../src/webhooks/claim.ts';
@@ -13,6 +14,7 @@ import { pruneDeliveries } from '../../src/webhooks/prune.ts';
 import { createRecorder } from '../../src/webhooks/recorder.ts';
 import type { WebhookWorker } from '../../src/webhooks/worker.ts';
 import { CLAIM_LIMITS, failedAttempt } from '../support/claims.ts';
+import { countReads } from '../support/count-reads.ts';
 import { eventually } from '../support/eventually.ts';
 import { openReceiver, type Receiver } from '../support/receiver.ts';
 import { dawdling, openWebhookEngine, sealer, textsOf, type WebhookEngine, workOff } from './webhook-engine.ts';
@@ -90,6 +92,17 @@ describe('workers', () => {
     expect(claims).toHaveLength(8);
     expect(claims.map(({ position }) => position).sort((a, b) => a - b)).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
     expect(await claimDeliveries(database, CLAIM_LIMITS)).toEqual([]);
+  });
+
+  it('claim of the named webhooks alone, if they name some', async () => {
+    const { id } = await hook('/named');
+    await hook('/other');
+    await write(2);
+    const { database } = engine.services;
+    expect(await claimDeliveries(database, { ...CLAIM_LIMITS, only: [] })).toEqual([]);
+    const named = await claimDeliveries(database, { ...CLAIM_LIMITS, only: [id] });
+    expect(named.map(({ webhookId }) => webhookId)).toEqual([id, id]);
+    expect(await claimDeliveries(database, CLAIM_LIMITS)).toHaveLength(2);
   });
 
   it('can not finish what another has claimed since', async () => {
@@ -319,11 +332,35 @@ describe('workers', () => {
     await pruneDeliveries(database, { retentionDays: 7 }, (fact) => void facts.push(fact));
     expect(facts).toMatchObject([{ dropped: [], expired: 0 }]);
     await engine.advanceClock(12 * 86_400_000);
+    await prune(database, { retentionDays: 7 }, () => {}); // records go behind the log
     await pruneDeliveries(database, { retentionDays: 7 }, (fact) => void facts.push(fact));
     expect(facts[1]).toMatchObject({ expired: 1 });
     expect(JSON.stringify(facts[1])).toContain('delivery_done_');
     expect(await deliveries()).toEqual([]);
     await sql`update fanfare.test_clock set ahead_by = '0'`.execute(database.db);
+  });
+
+  it('end what has waited past retention by its keys, however much waits beside it', async () => {
+    const { database } = engine.services;
+    const { id } = await hook('/many');
+    const behind = await engine.addAccount();
+    for (const [account, count, days] of [
+      [accountId, 20_000, 6],
+      [behind, 3_000, 8],
+    ] as const)
+      await sql`
+        insert into fanfare.delivery (account_id, id, webhook_id, seq, position, next_at, born_at)
+        select ${account}, fanfare.new_id('dlv', b.born_at), ${id}, 1, n, 'infinity', b.born_at
+        from generate_series(1, ${count}::int) n cross join (select fanfare.now() - ${days}::int * interval '1 day' as born_at) b
+      `.execute(database.db);
+    const read = await countReads(database, (within) =>
+      pruneDeliveries(within, { retentionDays: 7 }, (fact) => expect(fact).toMatchObject({ expired: 3_000 })),
+    );
+    expect(read).toBeLessThan(6 * 3_000); // all 20,000 for each thousand, else
+    const { rows } = await sql<{ left: number }>`select count(*)::int as left from fanfare.delivery`.execute(
+      database.db,
+    );
+    expect(rows).toEqual([{ left: 20_000 }]);
   });
 
   describe('of which one', () => {

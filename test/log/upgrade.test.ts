@@ -6,6 +6,7 @@ import { expect, inject, it, onTestFinished } from 'vitest';
 import { connectPostgres, type Database } from '../../src/database/connect.ts';
 import { migrate } from '../../src/database/migrate.ts';
 import { claimDeliveries } from '../../src/webhooks/claim.ts';
+import { CLAIM_LIMITS } from '../support/claims.ts';
 import { urlOfDatabase, withClient } from '../support/postgres-client.ts';
 
 const ENGINE = new URL('../../migrations/engine/', import.meta.url);
@@ -30,18 +31,6 @@ const RELEASED: Readonly<Record<string, string>> = {
   '0015_replays.ts': '22f4257f16fee15c',
   '0016_engine_events.ts': '5f320974b2448b8e',
 };
-const LIMITS = {
-  limit: 10,
-  reserved: 0,
-  leaseMs: 30_000,
-  webhookCap: 8,
-  accountCap: 100,
-  busy: new Map(),
-  holder: 'one',
-  aheadLimit: 0,
-  ahead: new Map(),
-};
-
 it('a database of an earlier release, with rows, is brought forward and goes on', async () => {
   const database = await openEmpty();
   await sql`create schema fanfare`.execute(database.db);
@@ -69,7 +58,7 @@ it('a database of an earlier release, with rows, is brought forward and goes on'
   expect(rows).toEqual([{ outcome: 'EMPTY' }]);
   const record = await db.selectFrom('fanfare.delivery_record').selectAll().executeTakeFirstOrThrow();
   expect(record).toMatchObject({ id: 'dlv_1', status: 'PENDING', attempts: 1 });
-  expect(await claimDeliveries(database, LIMITS)).toMatchObject([{ id: 'dlv_1', step: 1, sinceFirstMs: 0 }]);
+  expect(await claimDeliveries(database, CLAIM_LIMITS)).toMatchObject([{ id: 'dlv_1', step: 1, sinceFirstMs: 0 }]);
 });
 
 it('no migration that databases have run is changed afterwards', async () => {

@@ -4,7 +4,7 @@ import { eventually } from './eventually.ts';
 /** What keeps a process alive that a test opened: listeners, connections, child processes. */
 const WATCHED = ['TCPServerWrap', 'TCPSocketWrap', 'ProcessWrap'];
 
-let before = 0; // one per test file: each file has a process of its own
+let before = 0; // one per test file: this file is run again before each
 
 beforeAll(() => {
   before = watched().length;

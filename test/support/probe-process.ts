@@ -16,4 +16,9 @@ const app = await compose({
   },
 });
 process.send?.({ port: app.port });
+process.on('message', () => {
+  globalThis.gc?.();
+  const { heapUsed, external } = process.memoryUsage();
+  process.send?.({ usedBytes: heapUsed + external });
+});
 process.once('disconnect', () => void app.stop().then(() => process.exit(0)));

@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net';
-import { afterEach } from 'vitest';
+import { onTestFinished } from 'vitest';
 import { createAddressPolicy } from '../../src/webhooks/addresses.ts';
 import { createSender, type SenderOptions } from '../../src/webhooks/attempt.ts';
 import { createCallbackGuard } from '../../src/webhooks/guard.ts';
@@ -7,14 +7,11 @@ import { createResolver } from '../../src/webhooks/resolver.ts';
 import { type DnsAnswer, openDnsServer } from './dns-server.ts';
 import { openRawReceiver } from './raw-receiver.ts';
 
-const opened: { close(): unknown }[] = [];
-afterEach(async () => {
-  await Promise.all(opened.splice(0).map((each) => each.close()));
-});
-
 /** Closes it after the test. */
 export function track<T extends { close(): unknown }>(each: T): T {
-  opened.push(each);
+  onTestFinished(async () => {
+    await each.close();
+  });
   return each;
 }
 

@@ -183,6 +183,12 @@ describe.each(['postgres', 'pglite'] as const)('a delivery on %s', (kind) => {
     await run('mutation ($id: ID!) { webhookResume(id: $id) { __typename } }', { id });
     await workOff(worker);
     expect(textsOf(received())).toEqual(['gone', 'gone', 'kept']);
+    const succeeded = await deliveries({ webhookId: id, statuses: ['SUCCEEDED'] });
+    const counts = succeeded.map(({ body, attemptCount }) => [JSON.parse(body ?? '{}').data.note.text, attemptCount]);
+    expect(counts.toSorted()).toEqual([
+      ['gone', 2],
+      ['kept', 1],
+    ]);
   });
 
   it('is never sent when its document gives errors, and can be retried', async () => {

@@ -2,6 +2,7 @@ import { sql } from 'kysely';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { connectPostgres, type Database } from '../../src/database/connect.ts';
 import { claimDeliveries } from '../../src/webhooks/claim.ts';
+import { CLAIM_LIMITS } from '../support/claims.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 
 /** Due deliveries, of a hundred webhooks each time. */
@@ -9,17 +10,7 @@ const FEW = 10_000;
 const MANY = 1_000_000;
 const WEBHOOKS = 100;
 const LIMIT = 200;
-const LIMITS = {
-  holder: 'one',
-  limit: LIMIT,
-  reserved: 0,
-  leaseMs: 60_000,
-  webhookCap: 8,
-  accountCap: 1_000,
-  busy: new Map(),
-  aheadLimit: 0,
-  ahead: new Map(),
-};
+const LIMITS = { ...CLAIM_LIMITS, limit: LIMIT, leaseMs: 60_000, accountCap: 1_000 };
 
 describe('a claim', () => {
   let bed: TestDatabase;

@@ -1,9 +1,8 @@
 import { sql } from 'kysely';
 import { describe, expect, it } from 'vitest';
-import { newId } from '../../src/runtime/id.ts';
 import { claimDeliveries } from '../../src/webhooks/claim.ts';
-import { NO_STEPS } from '../../src/webhooks/connection-timings.ts';
 import { createHealth } from '../../src/webhooks/health.ts';
+import { CLAIM_LIMITS, failedAttempt } from '../support/claims.ts';
 import { eventually } from '../support/eventually.ts';
 import { noteWritten } from '../support/toy-domain.ts';
 import { textsOf, workOff } from './webhook-engine.ts';
@@ -11,30 +10,6 @@ import { useWebhookScene } from './webhook-scene.ts';
 
 const NOTES = 'subscription { noteWritten { note { text } } }';
 const HEALTH = 'query ($id: ID!) { webhook(id: $id) { circuit heldUntil failures maxInFlight ratePerSecond } }';
-const FAILED = {
-  statusCode: 500,
-  errorClass: 'HTTP_STATUS',
-  reason: null,
-  responseHeaders: {},
-  responseBody: '',
-  isTruncated: false,
-  remoteAddress: null,
-  timings: NO_STEPS,
-  firstByteMs: null,
-  sent: null,
-};
-const LIMITS = {
-  limit: 100,
-  reserved: 0,
-  leaseMs: 30_000,
-  webhookCap: 8,
-  accountCap: 100,
-  busy: new Map(),
-  holder: 'one',
-  aheadLimit: 0,
-  ahead: new Map(),
-};
-
 describe('a webhook', () => {
   const scene = useWebhookScene();
   const { hook, start } = scene;
@@ -76,7 +51,7 @@ describe('a webhook', () => {
     const claimOn = async () => {
       while (left > 0) {
         const from = performance.now();
-        const { length: count } = await claimDeliveries(scene.engine.services.database, LIMITS);
+        const { length: count } = await claimDeliveries(scene.engine.services.database, CLAIM_LIMITS);
         left -= count;
         if (count > 0) claims.push({ from, to: performance.now(), count });
       }
@@ -135,7 +110,7 @@ describe('a webhook', () => {
     const { id } = await hook({ maxInFlight });
     await write(30);
     const { database } = scene.engine.services;
-    const claims = await Promise.all([1, 2, 3].map(() => claimDeliveries(database, LIMITS)));
+    const claims = await Promise.all([1, 2, 3].map(() => claimDeliveries(database, CLAIM_LIMITS)));
     expect(claims.flat()).toHaveLength(maxInFlight);
     expect(await health(id)).toMatchObject({ maxInFlight, ratePerSecond: null });
   });
@@ -258,13 +233,13 @@ describe('a webhook', () => {
     const { id } = await hook();
     const { database } = scene.engine.services;
     await write(8);
-    const claims = await claimDeliveries(database, LIMITS);
+    const claims = await claimDeliveries(database, CLAIM_LIMITS);
     const webhook = () =>
       database.db.selectFrom('fanfare.webhook').selectAll().where('id', '=', id).executeTakeFirstOrThrow();
     const health = createHealth(database);
     const fail = async (at: number, durationMs: number, busy = false) => {
       const claim = claims[at] ?? expect.fail('no claim');
-      const attempt = { ...FAILED, id: newId('att'), startedAt: new Date(), durationMs };
+      const attempt = failedAttempt({ durationMs });
       const receiver = busy ? ({ kind: 'busy', forMs: undefined } as const) : ({ kind: 'fair' } as const);
       return health.note([{ result: { claim, status: 'exhausted', attempt }, webhook: await webhook(), receiver }]);
     };

@@ -4,22 +4,13 @@ import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import type { Sender } from '../../src/webhooks/attempt.ts';
 import { type Claim, claimDeliveries, renewClaims } from '../../src/webhooks/claim.ts';
 import type { WebhookWorker, WebhookWorkerDeps } from '../../src/webhooks/worker.ts';
+import { CLAIM_LIMITS } from '../support/claims.ts';
 import { eventually } from '../support/eventually.ts';
 import { openReceiver, type Receiver } from '../support/receiver.ts';
 import { openWebhookEngine, type WebhookEngine } from './webhook-engine.ts';
 
 const NOTES = 'subscription { noteWritten { id note { text } } }';
-const LIMITS = {
-  limit: 100,
-  reserved: 0,
-  leaseMs: 60_000,
-  webhookCap: 8,
-  accountCap: 100,
-  busy: new Map(),
-  holder: 'one',
-  aheadLimit: 0,
-  ahead: new Map(),
-};
+const LIMITS = { ...CLAIM_LIMITS, leaseMs: 60_000 };
 
 let engine: WebhookEngine;
 let receiver: Receiver;

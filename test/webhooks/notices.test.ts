@@ -2,15 +2,14 @@ import { describe, expect, it } from 'vitest';
 import { payloadFault, syncEventTypes } from '../../src/outbox/catalog.ts';
 import { emitOwn } from '../../src/outbox/emit-own.ts';
 import type { EventRecord } from '../../src/outbox/read.ts';
-import { newId } from '../../src/runtime/id.ts';
 import { type Claim, claimDeliveries } from '../../src/webhooks/claim.ts';
-import { NO_STEPS } from '../../src/webhooks/connection-timings.ts';
 import type { Delivered } from '../../src/webhooks/deliver.ts';
 import { webhookFailing } from '../../src/webhooks/events.ts';
 import type { ClaimResult } from '../../src/webhooks/finish.ts';
 import { createHealth } from '../../src/webhooks/health.ts';
 import { finishAndTell } from '../../src/webhooks/notices.ts';
 import { pruneDeliveries } from '../../src/webhooks/prune.ts';
+import { CLAIM_LIMITS, failedAttempt } from '../support/claims.ts';
 import { eventually } from '../support/eventually.ts';
 import { noteWritten } from '../support/toy-domain.ts';
 import { workOff } from './webhook-engine.ts';
@@ -22,17 +21,7 @@ const NO_RETRY_SOON = { retry: { delays: [604_800] } };
 const ONE_ATTEMPT = { retry: { delays: [] } };
 const STATE = 'query ($id: ID!) { webhook(id: $id) { status disabledReason failures failingSince } }';
 const RESUME = 'mutation ($id: ID!) { webhookResume(id: $id) { __typename } }';
-const LIMITS = {
-  limit: 100,
-  reserved: 0,
-  leaseMs: 30_000,
-  webhookCap: 100,
-  accountCap: 100,
-  busy: new Map(),
-  holder: 'one',
-  aheadLimit: 0,
-  ahead: new Map(),
-};
+const LIMITS = { ...CLAIM_LIMITS, webhookCap: 100 };
 
 describe('a notice', () => {
   const scene = useWebhookScene();
@@ -407,20 +396,5 @@ function toEnum(name: string): string {
 }
 
 function exhausted(claim: Claim, statusCode: number): ClaimResult {
-  const attempt = {
-    id: newId('att'),
-    startedAt: new Date(),
-    durationMs: 10,
-    timings: NO_STEPS,
-    firstByteMs: null,
-    sent: null,
-    statusCode,
-    errorClass: 'HTTP_STATUS',
-    reason: null,
-    responseHeaders: {},
-    responseBody: '',
-    isTruncated: false,
-    remoteAddress: null,
-  };
-  return { claim, status: 'exhausted', attempt };
+  return { claim, status: 'exhausted', attempt: failedAttempt({ statusCode }) };
 }

@@ -7,31 +7,19 @@ import { sql } from 'kysely';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, inject, it } from 'vitest';
 import { prune } from '../../src/outbox/prune.ts';
 import { type Clock, systemClock } from '../../src/runtime/clock.ts';
-import { newId } from '../../src/runtime/id.ts';
 import type { Sender } from '../../src/webhooks/attempt.ts';
 import { claimDeliveries } from '../../src/webhooks/claim.ts';
-import { NO_STEPS } from '../../src/webhooks/connection-timings.ts';
 import { type ClaimResult, finishDeliveries } from '../../src/webhooks/finish.ts';
 import { pruneDeliveries } from '../../src/webhooks/prune.ts';
 import { createRecorder } from '../../src/webhooks/recorder.ts';
 import type { WebhookWorker } from '../../src/webhooks/worker.ts';
+import { CLAIM_LIMITS, failedAttempt } from '../support/claims.ts';
 import { countReads } from '../support/count-reads.ts';
 import { eventually } from '../support/eventually.ts';
 import { openReceiver, type Receiver } from '../support/receiver.ts';
 import { dawdling, openWebhookEngine, sealer, textsOf, type WebhookEngine, workOff } from './webhook-engine.ts';
 
 const NOTES = 'subscription { noteWritten { id note { text } } }';
-const LIMITS = {
-  limit: 100,
-  reserved: 0,
-  leaseMs: 30_000,
-  webhookCap: 8,
-  accountCap: 100,
-  busy: new Map(),
-  holder: 'one',
-  aheadLimit: 0,
-  ahead: new Map(),
-};
 
 describe('workers', () => {
   let engine: WebhookEngine;
@@ -98,12 +86,12 @@ describe('workers', () => {
     await hook('/capped');
     await write(40);
     const { database } = engine.services;
-    const rounds = await Promise.all(Array.from({ length: 8 }, () => claimDeliveries(database, LIMITS)));
+    const rounds = await Promise.all(Array.from({ length: 8 }, () => claimDeliveries(database, CLAIM_LIMITS)));
     const claims = rounds.flat();
     expect(new Set(claims.map(({ id }) => id)).size).toBe(claims.length);
     expect(claims).toHaveLength(8);
     expect(claims.map(({ position }) => position).sort((a, b) => a - b)).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
-    expect(await claimDeliveries(database, LIMITS)).toEqual([]);
+    expect(await claimDeliveries(database, CLAIM_LIMITS)).toEqual([]);
   });
 
   it('claim of the named webhooks alone, if they name some', async () => {
@@ -111,18 +99,18 @@ describe('workers', () => {
     await hook('/other');
     await write(2);
     const { database } = engine.services;
-    expect(await claimDeliveries(database, { ...LIMITS, only: [] })).toEqual([]);
-    const named = await claimDeliveries(database, { ...LIMITS, only: [id] });
+    expect(await claimDeliveries(database, { ...CLAIM_LIMITS, only: [] })).toEqual([]);
+    const named = await claimDeliveries(database, { ...CLAIM_LIMITS, only: [id] });
     expect(named.map(({ webhookId }) => webhookId)).toEqual([id, id]);
-    expect(await claimDeliveries(database, LIMITS)).toHaveLength(2);
+    expect(await claimDeliveries(database, CLAIM_LIMITS)).toHaveLength(2);
   });
 
   it('can not finish what another has claimed since', async () => {
     await hook('/stale');
     await write(1);
     const { database } = engine.services;
-    const [stale] = await claimDeliveries(database, { ...LIMITS, leaseMs: 0 });
-    const [fresh] = await claimDeliveries(database, LIMITS);
+    const [stale] = await claimDeliveries(database, { ...CLAIM_LIMITS, leaseMs: 0 });
+    const [fresh] = await claimDeliveries(database, CLAIM_LIMITS);
     if (stale === undefined || fresh === undefined) throw new Error('expected two claims');
     expect(fresh).toEqual({ ...stale, generation: stale.generation + 1 });
     const ended = { status: 'cancelled', error: 'test' } as const;
@@ -142,25 +130,11 @@ describe('workers', () => {
     claim,
     status: 'rescheduled',
     delayMs: 0,
-    attempt: {
-      id: newId('att'),
-      startedAt: new Date(),
-      durationMs: 1,
-      statusCode: 500,
-      errorClass: 'HTTP_STATUS',
-      reason: null,
-      responseHeaders: {},
-      responseBody: '',
-      isTruncated: false,
-      remoteAddress: null,
-      timings: NO_STEPS,
-      firstByteMs: null,
-      sent: null,
-    },
+    attempt: failedAttempt(),
   });
 
   async function claimOne(): Promise<ClaimResult['claim']> {
-    const [claim] = await claimDeliveries(engine.services.database, LIMITS);
+    const [claim] = await claimDeliveries(engine.services.database, CLAIM_LIMITS);
     if (claim === undefined) throw new Error('expected a claim');
     return claim;
   }

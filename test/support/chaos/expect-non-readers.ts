@@ -8,10 +8,14 @@ export const BUDGET_BYTES = 1024 * 1024 + 64 * 1024;
 const CLOSE_WITHIN_MS = 30_000;
 
 /** The server lives and has kept its budget, the others have lost nothing, those who did not read go on behind their last cursor. */
-export function expectUnharmed(run: NonReadersRun, { growthBytes }: { readonly growthBytes: number }): void {
+export function expectUnharmed(
+  run: NonReadersRun,
+  { growthBytes, heldBytes }: Pick<NonReadersRun, 'growthBytes' | 'heldBytes'>,
+): void {
   const { from, to, stalled, healthy } = run;
   expect(run.isAlive).toBe(true);
   expect(run.growthBytes, describeNonReaders(run)).toBeLessThan(growthBytes);
+  expect(run.heldBytes, describeNonReaders(run)).toBeLessThan(heldBytes);
   for (const { positions, breaks } of healthy) {
     expect(breaks).toBe(0);
     expect(isRange(positions, 1, to)).toBe(true);
@@ -30,13 +34,14 @@ export function expectUnharmed(run: NonReadersRun, { growthBytes }: { readonly g
 }
 
 /** In one line. */
-export function describeNonReaders({ stalled, to, growthBytes }: NonReadersRun): string {
+export function describeNonReaders({ stalled, to, growthBytes, heldBytes }: NonReadersRun): string {
   const taken = stalled.map(({ positions }) => positions.length);
   const mib = (bytes: number) => `${(bytes / 1024 / 1024).toFixed(1)} MiB`;
   return [
     `${stalled.length} non-readers, ${to} events`,
     ...(taken.length > 0 ? [`cut off after ${Math.min(...taken)} to ${Math.max(...taken)}`] : []),
     `the server's memory grew by ${mib(growthBytes)} at most, of which the budgets are ${mib(stalled.length * BUDGET_BYTES)}`,
+    `after collections by ${mib(heldBytes)}`,
   ].join('; ');
 }
 

@@ -39,8 +39,10 @@ export interface NonReadersRun {
   readonly stalled: readonly Stalled[];
   /** By those who read all the time. */
   readonly healthy: readonly { readonly positions: readonly number[]; readonly breaks: number }[];
-  /** Peak of the server's resident memory above where it stood before, in bytes. */
+  /** Peak of the server's resident memory above where it stood before, in bytes; its garbage is collected after each batch. */
   readonly growthBytes: number;
+  /** What it used at most above what it had used before, each time after a collection, in bytes. */
+  readonly heldBytes: number;
   /** From the first event that was not read until all that the system had kept was. */
   readonly drainedAfterMs: number;
   /** Whether the server is the process that it was. */
@@ -71,13 +73,13 @@ export async function runNonReaders(options: NonReadersOptions): Promise<NonRead
     for (const stream of streams) stream.end();
   });
   await bed.streams(healthy.length + options.nonReaders);
-  const baseBytes = bed.resetPeak();
+  const base = await bed.resetPeak();
   const loadedAt = performance.now();
 
   await bed.write(options.events, healthy);
   const to = options.warmUp + options.events;
   await bed.streams(healthy.length); // all others are gone from the server, though they have read nothing
-  const growthBytes = bed.peak() - baseBytes;
+  const peak = bed.peak();
 
   const drained = await Promise.all([...sockets.map(drainSocket), ...streams.map(drainStream)]);
   const drainedAfterMs = performance.now() - loadedAt;
@@ -91,10 +93,17 @@ export async function runNonReaders(options: NonReadersOptions): Promise<NonRead
     to,
     stalled,
     healthy: healthy.map((reader) => ({ positions: [...reader.record().positions], breaks: reader.progress().breaks })),
-    growthBytes,
+    growthBytes: peak.residentBytes - base.residentBytes,
+    heldBytes: peak.usedBytes - base.usedBytes,
     drainedAfterMs,
     isAlive: await bed.isAlive(),
   };
+}
+
+interface Memory {
+  readonly residentBytes: number;
+  /** After a collection. */
+  readonly usedBytes: number;
 }
 
 interface Bed {
@@ -106,9 +115,9 @@ interface Bed {
   write(events: number, readers: readonly Reader[]): Promise<void>;
   /** Waits until the server has so many. */
   streams(count: number): Promise<void>;
-  /** Begins to look for the peak anew. @returns the memory now, in bytes */
-  resetPeak(): number;
-  peak(): number;
+  /** Begins to look for the peaks anew. @returns the memory now */
+  resetPeak(): Promise<Memory>;
+  peak(): Memory;
   isAlive(): Promise<boolean>;
 }
 
@@ -124,6 +133,7 @@ async function openBed(opened: AsyncDisposableStack): Promise<Bed> {
     exited = true;
   });
   let written = 0;
+  let usedBytes = 0;
   return {
     url: server.url,
     key,
@@ -135,17 +145,20 @@ async function openBed(opened: AsyncDisposableStack): Promise<Bed> {
         written += count;
         const have = () => readers.every(({ progress }) => progress().last >= written);
         await eventually(have, { describe: `those who read to have ${written} events` });
+        // a collector that gets little of a busy machine would be counted as what non-readers cost
+        usedBytes = Math.max(usedBytes, await server.collect());
       }
     },
     async streams(count) {
       const gauge = async () => readGauge(await (await fetch(new URL('/metrics', server.url))).text()) === count;
       await eventually(gauge, { describe: `${count} streams`, everyMs: 50 });
     },
-    resetPeak() {
+    async resetPeak() {
+      usedBytes = await server.collect();
       writeFileSync(`/proc/${server.pid}/clear_refs`, '5');
-      return memoryOf(server.pid, 'VmRSS');
+      return { residentBytes: memoryOf(server.pid, 'VmRSS'), usedBytes };
     },
-    peak: () => memoryOf(server.pid, 'VmHWM'),
+    peak: () => ({ residentBytes: memoryOf(server.pid, 'VmHWM'), usedBytes }),
     isAlive: async () => !exited && (await readHead({ url: server.url, key })) !== '',
   };
 }

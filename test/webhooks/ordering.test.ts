@@ -159,9 +159,9 @@ describe('a webhook that keeps the order within a subject', () => {
     const worker = scene.engine.createWorker();
     await workOff(worker);
     expect(received()).toHaveLength(1);
-    await sql`select fanfare.cancel_deliveries(${scene.accountId}, ${id}, false, 'test')`.execute(
-      scene.engine.services.database.db,
-    );
+    await change({ id, eventTypes: ['NOTE_EDITED'] });
+    expect((await list()).map(({ status }) => status)).toEqual(['CANCELLED', 'CANCELLED']);
+    await change({ id, eventTypes: ['NOTE_WRITTEN'] });
     await write('a3');
     start(scene.engine.createWorker({ pollMs: 20 }));
     await eventually(() => received().length === 2);

@@ -1,14 +1,11 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import { sql } from 'kysely';
 import { provideConsumerServices } from '../../src/consumers/field-services.ts';
-import { addConsumerFields } from '../../src/consumers/graphql.ts';
 import type { Waiting } from '../../src/consumers/waiting.ts';
 import { migrate } from '../../src/database/migrate.ts';
 import type { Principal } from '../../src/identity/principal.ts';
 import { openTestEngine, type RunOptions, type TestEngine } from '../support/engine.ts';
 import { domain, editNote, toyMigrations, writeNote } from '../support/toy-domain.ts';
-
-domain.extend(addConsumerFields);
 
 type ToyTx = Parameters<typeof writeNote>[0];
 

@@ -11,6 +11,9 @@ import {
   type Tx,
   VersionConflict,
 } from '#engine';
+import { addConsumerFields } from '../../src/consumers/graphql.ts';
+import { addWebhookFields } from '../../src/webhooks/graphql.ts';
+import { addTroubles } from './toy-troubles.ts';
 
 /** Rows of the toy domain's one table. */
 export interface Tables {
@@ -117,6 +120,11 @@ builder.mutationField('noteEdit', (t) =>
 
 /** The contract of DESIGN.md by example: the smallest domain that uses all of it. */
 export const domain = defineDomain({ builder, idPrefixes: { Note: 'note' } });
+
+// all that any test asks of it, whichever has it built: files may share a process
+domain.extend(addWebhookFields);
+domain.extend(addConsumerFields);
+domain.extend((engine) => addTroubles(engine, noteWritten));
 
 /** Where its tables are made. */
 export const toyMigrations = new URL('./toy-migrations/', import.meta.url);

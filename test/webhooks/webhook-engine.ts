@@ -1,13 +1,11 @@
 import { sql } from 'kysely';
 import { expect } from 'vitest';
 import { migrate } from '../../src/database/migrate.ts';
-import { EngineError } from '../../src/errors.ts';
 import type { EventRecord } from '../../src/outbox/read.ts';
 import type { Observe } from '../../src/runtime/observe.ts';
 import { createAddressPolicy } from '../../src/webhooks/addresses.ts';
 import { createSender, type Sender, type SenderOptions } from '../../src/webhooks/attempt.ts';
 import { provideFieldServices } from '../../src/webhooks/field-services.ts';
-import { addWebhookFields } from '../../src/webhooks/graphql.ts';
 import { createCallbackGuard } from '../../src/webhooks/guard.ts';
 import type { WebhookQuota } from '../../src/webhooks/quota.ts';
 import { createResolver } from '../../src/webhooks/resolver.ts';
@@ -15,7 +13,7 @@ import { createSealer } from '../../src/webhooks/seal.ts';
 import { createWebhookWorker, type WebhookWorker, type WebhookWorkerDeps } from '../../src/webhooks/worker.ts';
 import { type DnsAnswer, type DnsQuestion, type DnsServer, openDnsServer } from '../support/dns-server.ts';
 import { openTestEngine, type RunOptions, type TestEngine } from '../support/engine.ts';
-import { domain, noteWritten, toyMigrations } from '../support/toy-domain.ts';
+import { domain, toyMigrations } from '../support/toy-domain.ts';
 
 /** What seals secrets in these tests. */
 export const sealer = createSealer({ key: new Uint8Array(32).fill(7) });
@@ -27,47 +25,6 @@ const ADDRESSES: Readonly<Record<string, readonly string[]>> = {
   'hooks.fanfare-test.com': ['93.184.216.34'],
   'inward.fanfare-test.com': ['10.0.0.1'],
 };
-
-domain.extend((builder) => {
-  builder.objectField(builder.event(noteWritten), 'fragile', (t) =>
-    t.string({
-      nullable: true,
-      description: 'Fails for the text "break", and at length for "rant".',
-      resolve: ({ payload }) => {
-        if (JSON.stringify(payload).includes('rant')) throw new EngineError('NOT_FOUND', `\0${'😤'.repeat(2_000)}`);
-        if (JSON.stringify(payload).includes('break')) throw new EngineError('NOT_FOUND', 'broken on purpose');
-        return 'whole';
-      },
-    }),
-  );
-});
-/** What `slow` waits for with the text "dawdle". */
-export const dawdling = { until: Promise.resolve() };
-
-domain.extend((builder) => {
-  // a domain's own type that lets anything pass, as an author may write it
-  builder.scalarType('Careless' as never, { serialize: ((value: unknown) => value) as never });
-  builder.objectFields(builder.event(noteWritten), (t) => ({
-    slow: t.string({
-      description: 'Waits for `dawdling` with the text "dawdle".',
-      resolve: async ({ payload }) => {
-        if (JSON.stringify(payload).includes('dawdle')) await dawdling.until;
-        return 'done';
-      },
-    }),
-    unprintable: t.field({
-      type: 'Careless' as never,
-      description: 'Of no JSON form with the text "explode".',
-      resolve: ({ payload }) => (JSON.stringify(payload).includes('explode') ? { toJSON: explode } : 'whole') as never,
-    }),
-  }));
-});
-
-function explode(): never {
-  throw new Error('exploded on purpose');
-}
-
-domain.extend(addWebhookFields);
 
 export interface WebhookEngine extends TestEngine {
   /** Questions asked of the name server. */

@@ -1,7 +1,6 @@
 import { connectPostgres } from '../../src/database/connect.ts';
 import { createAddressPolicy } from '../../src/webhooks/addresses.ts';
 import { createSender } from '../../src/webhooks/attempt.ts';
-import { addWebhookFields } from '../../src/webhooks/graphql.ts';
 import { createCallbackGuard } from '../../src/webhooks/guard.ts';
 import { createResolver } from '../../src/webhooks/resolver.ts';
 import { createSealer } from '../../src/webhooks/seal.ts';
@@ -20,7 +19,6 @@ const guard = createCallbackGuard({
   now: Date.now,
 });
 const sealer = createSealer({ key: new Uint8Array(32).fill(7) });
-domain.extend(addWebhookFields);
 const schema = domain.toSchema();
 const database = await connectPostgres({ url, maxConnections: 3 });
 const engine = await createEngineServices(database, domain);

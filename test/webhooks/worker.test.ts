@@ -17,7 +17,8 @@ import { CLAIM_LIMITS, failedAttempt } from '../support/claims.ts';
 import { countReads } from '../support/count-reads.ts';
 import { eventually } from '../support/eventually.ts';
 import { openReceiver, type Receiver } from '../support/receiver.ts';
-import { dawdling, openWebhookEngine, sealer, textsOf, type WebhookEngine, workOff } from './webhook-engine.ts';
+import { dawdling } from '../support/toy-troubles.ts';
+import { openWebhookEngine, sealer, textsOf, type WebhookEngine, workOff } from './webhook-engine.ts';
 
 const NOTES = 'subscription { noteWritten { id note { text } } }';
 

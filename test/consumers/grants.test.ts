@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { RunOptions } from '../support/engine.ts';
 import { ACK, type ConsumerEngine, CREATE, DELETE, openConsumerEngine, POLL, positionsIn } from './consumer-engine.ts';
 
-const ALL = ['consumers:write', 'events:read', 'notes:read'];
+const ALL = ['consumers:write', 'events:read', 'notes:read', 'webhooks:read'];
 
 let engine: ConsumerEngine;
 let other: string;
@@ -88,9 +88,9 @@ describe('the scopes', () => {
     expect(await engine.consumer('scopes')).toMatchObject({ leases: [] });
   });
 
-  it('that serve are three', async () => {
-    await engine.create({ name: 'three', startAfter: start() }, { scopes: ALL });
-    expect(positionsIn(await engine.poll({ name: 'three' }, { scopes: ALL }))).toEqual(['1', '2', '3']);
+  it('that serve are four, of which one is for the notices of webhooks', async () => {
+    await engine.create({ name: 'four', startAfter: start() }, { scopes: ALL });
+    expect(positionsIn(await engine.poll({ name: 'four' }, { scopes: ALL }))).toEqual(['1', '2', '3']);
   });
 
   it('leave a narrowed key its own consumers, and let a wider one poll them too', async () => {

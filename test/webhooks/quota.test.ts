@@ -89,28 +89,30 @@ describe.each(['postgres', 'pglite'] as const)('the webhooks of an account on %s
     expect(rows.filter(({ url }) => url.startsWith('http://127.0.0.1:5000/'))).toHaveLength(3);
   });
 
-  it.runIf(kind === 'postgres')('would be more if the head were not locked (control)', async () => {
-    const { id: model } = await create('http://127.0.0.1:4001/');
-    const author = { accountId, actor: null, requestId: null, causedBy: null };
-    let looked = 0;
-    let allHaveLooked = () => {};
-    const all = new Promise<void>((resolve) => {
-      allHaveLooked = resolve;
-    });
-    const make = (at: number) =>
-      engine.services.transact(author, async (tx) => {
-        await requireRoomFor(tx, `http://127.0.0.1:${5000 + at}/`, { perAccount: 2, perOrigin: 2 });
-        looked += 1;
-        if (looked === 3) allHaveLooked();
-        await all;
-        await sql`
+  // the other backend has one connection, and so no two at once
+  if (kind === 'postgres')
+    it('would be more if the head were not locked (control)', async () => {
+      const { id: model } = await create('http://127.0.0.1:4001/');
+      const author = { accountId, actor: null, requestId: null, causedBy: null };
+      let looked = 0;
+      let allHaveLooked = () => {};
+      const all = new Promise<void>((resolve) => {
+        allHaveLooked = resolve;
+      });
+      const make = (at: number) =>
+        engine.services.transact(author, async (tx) => {
+          await requireRoomFor(tx, `http://127.0.0.1:${5000 + at}/`, { perAccount: 2, perOrigin: 2 });
+          looked += 1;
+          if (looked === 3) allHaveLooked();
+          await all;
+          await sql`
           insert into fanfare.webhook select (jsonb_populate_record(w, jsonb_build_object('id', ${newId('wh')}::text))).*
           from fanfare.webhook w where w.account_id = ${tx.accountId} and w.id = ${model}
         `.execute(tx.db);
-      });
-    await Promise.all([make(1), make(2), make(3)]);
-    expect(await count()).toBe(4);
-  });
+        });
+      await Promise.all([make(1), make(2), make(3)]);
+      expect(await count()).toBe(4);
+    });
 });
 
 describe('the origin of a URL', () => {

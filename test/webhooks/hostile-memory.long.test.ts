@@ -18,8 +18,8 @@ describe('the memory of a worker whose receivers do their worst, one kind after 
   }, LONG_MS);
   afterAll(() => engine?.close());
 
-  it('grows by less than 5 MB with each', () => {
-    expect(run.steps.filter(({ heldMore }) => heldMore >= 5e6)).toEqual([]);
+  it('grows by less than 5 MB with each, while attempts are under way and after', () => {
+    expect(run.steps.filter(({ heldMost, heldMore }) => Math.max(heldMost, heldMore) >= 5e6)).toEqual([]);
   });
 
   it('grows by less than 20 MB over all', () => {

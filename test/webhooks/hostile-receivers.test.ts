@@ -51,6 +51,17 @@ describe('a receiver that', () => {
     expect(await expectBounded(receiver, GENEROUS_MS)).toBeLessThan(GENEROUS_MS);
   });
 
+  it('has as many headers as an honest one may have is heard', async () => {
+    const { outcome } = await sendTo((socket) => socket.write(answerOf(256)));
+    expect(outcome).toMatchObject({ kind: 'succeeded', responseBody: 'ok' });
+    const { outcome: more } = await sendTo((socket) => socket.write(answerOf(257)));
+    expect(more).toMatchObject({ kind: 'failed', errorClass: 'HEADERS_OVERFLOW', statusCode: undefined });
+  });
+
+  function answerOf(headers: number): string {
+    return `HTTP/1.1 200 OK\r\n${'x: y\r\n'.repeat(headers - 1)}content-length: 2\r\n\r\nok`;
+  }
+
   it('drips outlives undici’s own time-outs (negative control)', async () => {
     const receiver = track(await openRawReceiver((socket) => repeat(socket, 'HTTP/1.1 103 Early Hints\r\n\r\n', 20)));
     const dispatcher = track(new Agent({ headersTimeout: 1_000, bodyTimeout: 1_000 }));

@@ -31,7 +31,7 @@ export const COVERED: Readonly<Record<string, Covered>> = {
   'wh-cl-te': answers('gives two lengths'),
   'wh-101': answers('switches protocols unasked'),
   'wh-slow-accept-1000': at('hostile-webhooks.long')('beside 1,000 webhooks of one account'),
-  'wh-410': at('delivery')('answers 410'),
+  'wh-410': at('notices')('of the end comes once when many are answered 410'),
   'wh-cert-expired': tls("'expired'"),
   'wh-cert-self-signed': tls("'self-signed'"),
   'wh-cert-wrong-host': tls("'of another host'"),

@@ -13,7 +13,7 @@ describe('the memory of a worker whose receivers do their worst, one kind after 
   beforeAll(async () => {
     engine = await openWebhookEngine('postgres');
     const ways = { ...HOSTILE_WAYS, ...LONG_WINDED };
-    run = await measureHostile(engine, { ways, rounds: 2, settings: AS_SHIPPED });
+    run = await measureHostile(engine, { ways, rounds: 2, deliveries: 2_000, settings: AS_SHIPPED });
     process.stdout.write(`${run.figures}\n`);
   }, LONG_MS);
   afterAll(() => engine?.close());

@@ -31,16 +31,17 @@ export interface MemoryOptions {
   readonly ways: HostileWays;
   /** How often all are gone through. */
   readonly rounds: number;
+  /** To a healthy receiver, before and after. */
+  readonly deliveries: number;
   readonly settings: WorkerSettings;
 }
 
 /** As many as are under way at once to a webhook that has fared well. */
 const AT_ONCE = 8;
-const WARM_UP_DELIVERIES = 2_000;
 
 /** Has one worker send to one kind of receivers after the other, and measures its memory before and after each. */
 export async function measureHostile(engine: WebhookEngine, options: MemoryOptions): Promise<MemoryRun> {
-  const { ways, rounds, settings } = options;
+  const { ways, rounds, deliveries, settings } = options;
   await using opened = new AsyncDisposableStack();
   const log = openNoteLog(engine.services);
   opened.defer(log.close);
@@ -50,7 +51,7 @@ export async function measureHostile(engine: WebhookEngine, options: MemoryOptio
   opened.defer(fleet.close);
   const worker = fleet.launch();
   await worker.started();
-  await healthy.drain(WARM_UP_DELIVERIES);
+  await healthy.drain(deliveries);
   const first = await worker.memory();
   const steps: MemoryStep[] = [];
   for (const [does, way] of Array.from({ length: rounds }, () => Object.entries(ways)).flat()) {
@@ -58,7 +59,7 @@ export async function measureHostile(engine: WebhookEngine, options: MemoryOptio
     const scene = opened.use(await openHostileScene(written, { [does]: way }));
     steps.push({ does, ...(await measureStep({ engine, worker, scene })) });
   }
-  await healthy.drain(WARM_UP_DELIVERIES);
+  await healthy.drain(deliveries);
   const last = await worker.memory();
   const run = { steps, heldMore: last.held - first.held, rssMore: last.rss - first.rss };
   return { ...run, figures: describeRun(first, run) };

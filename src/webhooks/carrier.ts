@@ -2,11 +2,12 @@ import type { Socket } from 'node:net';
 import { type buildConnector, Client, type Dispatcher } from 'undici';
 import type { Connector } from './connection.ts';
 import type { ConnectionTimings } from './connection-timings.ts';
+import { createHeaderCount, MAX_HEADER_LINES } from './header-count.ts';
 
 /** More arrived for one request than any honest answer holds; the socket is destroyed with it. */
 export class ResponseOverflowError extends Error {
-  constructor(maxBytes: number) {
-    super(`more than ${maxBytes} bytes arrived in answer to one request`);
+  constructor(max: string) {
+    super(`more than ${max} arrived in answer to one request`);
     this.name = 'ResponseOverflowError';
   }
 }
@@ -63,8 +64,9 @@ export class Carrier extends Client {
 }
 
 /**
- * Cuts the socket when one request is answered with too many bytes. undici bounds header blocks and trailers, and we read 4 KiB
- * of body, but informational responses and chunk extensions are bounded by neither: only a count on the socket ends them.
+ * Cuts the socket when one request is answered with too much. undici bounds the bytes of header blocks and trailers, and we read 4 KiB
+ * of body, but informational responses and chunk extensions are bounded by neither: only a count on the socket ends them. Nor is
+ * the number of header lines, of which it holds two objects each until the last has come.
  */
 class OpenConnection implements Connection {
   readonly remoteAddress: string | undefined;
@@ -81,13 +83,21 @@ class OpenConnection implements Connection {
 
   begin(): void {
     // One listener for all requests, and behind undici's: what it has read by then may have been the end of the answer.
-    if (this.requestCount === 0) this.#socket.on('readable', () => this.#count());
+    if (this.requestCount === 0) this.#watch();
     this.requestCount++;
     this.#limit = this.#socket.bytesRead + MAX_RESPONSE_BYTES;
   }
 
-  #count(): void {
-    if (this.#socket.bytesRead > this.#limit) this.#socket.destroy(new ResponseOverflowError(MAX_RESPONSE_BYTES));
+  #watch(): void {
+    const headerCount = createHeaderCount(this.#socket);
+    this.#socket.on('readable', () => {
+      if (this.#socket.bytesRead > this.#limit) this.#cut(`${MAX_RESPONSE_BYTES} bytes`);
+      else if (headerCount() > MAX_HEADER_LINES) this.#cut(`${MAX_HEADER_LINES} header lines`);
+    });
+  }
+
+  #cut(max: string): void {
+    this.#socket.destroy(new ResponseOverflowError(max));
   }
 }
 

@@ -1,7 +1,8 @@
 import type { Dispatcher } from 'undici';
 import type { CallbackRefusalReason } from './callback-url.ts';
-import type { CarriedHandler, Carrier, Connection } from './carrier.ts';
+import { type CarriedHandler, type Carrier, type Connection, ResponseOverflowError } from './carrier.ts';
 import { type AttemptResult, classifyError, classifyForbidden, classifyStatus } from './failure.ts';
+import { countHeaders, MAX_HEADER_LINES } from './header-count.ts';
 import { type CapturedResponse, captureHeaders, createBodyKeeper } from './response.ts';
 
 /** How an exchange ended; without a result by a bug of ours, such as a header that can't be sent. */
@@ -73,13 +74,17 @@ export class Exchange implements CarriedHandler {
   }
 
   onResponseStart(
-    _controller: Dispatcher.DispatchController,
+    controller: Dispatcher.DispatchController,
     statusCode: number,
     headers: Parameters<typeof captureHeaders>[0],
   ): void {
-    if (statusCode < 200 || this.#isSettled) return;
-    this.statusCode = statusCode;
-    this.responseHeaders = captureHeaders(headers);
+    if (this.#isSettled) return;
+    if (countHeaders(controller) > MAX_HEADER_LINES) {
+      this.giveUp(new ResponseOverflowError(`${MAX_HEADER_LINES} header lines`));
+    } else if (statusCode >= 200) {
+      this.statusCode = statusCode;
+      this.responseHeaders = captureHeaders(headers);
+    }
   }
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Uint8Array): void {

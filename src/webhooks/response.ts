@@ -44,6 +44,8 @@ class ChunkKeeper implements BodyKeeper {
     this.#chunks ??= [];
     this.#chunks.push(chunk.subarray(0, MAX_BODY_BYTES - this.#byteCount));
     this.#byteCount += chunk.byteLength;
+    // pieces of one byte each cost a hundred times that
+    if (this.#chunks.length > MAX_CHUNKS) this.#chunks = [Buffer.concat(this.#chunks)];
     return this.#byteCount > MAX_BODY_BYTES;
   }
 
@@ -63,5 +65,6 @@ function toStorableText(bytes: Buffer): string {
 }
 
 const MAX_BODY_BYTES = 4_096;
+const MAX_CHUNKS = 64;
 const MAX_HEADER_LENGTH = 256;
 const KEPT_HEADERS = ['content-type', 'content-length', 'date', 'location', 'retry-after', 'server', 'x-request-id'];

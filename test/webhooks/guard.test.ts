@@ -99,6 +99,14 @@ describe('the guard', () => {
     });
   });
 
+  it('refuses a name with as many answers as a message holds, the last of them inward, within 3 s', async () => {
+    const many = Array.from({ length: 3_999 }, (_, index) => `93.184.${index >> 8}.${index & 255}`);
+    const { guard } = await guardOver({ 'a.example.com': [...many, '127.0.0.1'] });
+    const startedAtMs = performance.now();
+    expect(await guard.check('https://a.example.com/')).toMatchObject({ ok: false, reason: 'DNS_NOT_GLOBAL' });
+    expect(performance.now() - startedAtMs).toBeLessThan(3_000);
+  });
+
   it('accepts as many answers as an honest host may have', async () => {
     const answers = Array.from({ length: 32 }, (_, index) => `93.184.215.${index}`);
     const { guard } = await guardOver({ 'a.example.com': answers });

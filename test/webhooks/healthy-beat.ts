@@ -11,13 +11,14 @@ export interface HealthyBeat extends AsyncDisposable {
   drain(events: number): Promise<number>;
 }
 
-export async function openHealthyBeat({ engine, log }: Written): Promise<HealthyBeat> {
+/** @param host by which it is called */
+export async function openHealthyBeat({ engine, log }: Written, host = '127.0.0.1'): Promise<HealthyBeat> {
   await using opening = new AsyncDisposableStack();
   const book = await openRequestBook(() => 200);
   opening.defer(book.close);
   const accountId = await engine.addAccount();
   await engine.createWebhook(
-    { url: book.url, query: 'subscription { noteWritten { id } }', maxInFlight: 50 },
+    { url: book.url.replace('127.0.0.1', host), query: 'subscription { noteWritten { id } }', maxInFlight: 50 },
     { accountId },
   );
   const opened = opening.move();

@@ -3,6 +3,8 @@ import { gzipSync } from 'node:zlib';
 import { expect } from 'vitest';
 
 const LONG_LINE = 'x'.repeat(60_000);
+/** Within what undici allows in bytes. */
+const SHORT_HEADERS = 'x: y\r\n'.repeat(8_000);
 const BOMB = gzipSync(Buffer.alloc(50_000_000));
 
 /** By what the receiver does: its answer to a request, and what is known of the attempt. */
@@ -24,6 +26,12 @@ export const ENDLESS: Receivers = {
       repeat(socket, 'b', 20);
     },
     { kind: 'failed', errorClass: 'TIMEOUT', statusCode: 200, responseBody: expect.stringMatching(/^b+$/) },
+  ],
+  'sends its body in chunks of one byte, and then nothing': [
+    (socket) => {
+      socket.write(`HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n${'1\r\nb\r\n'.repeat(4_000)}`);
+    },
+    { kind: 'failed', errorClass: 'TIMEOUT', statusCode: 200, responseBody: 'b'.repeat(4_000) },
   ],
   'drips 103 without end': [
     (socket) => repeat(socket, 'HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n', 20),
@@ -75,6 +83,24 @@ export const HOSTILE: Receivers = {
   'sends 100,000 headers': [
     (socket) => {
       socket.write(`HTTP/1.1 200 OK\r\n${'x: y\r\n'.repeat(100_000)}\r\n`);
+    },
+    { kind: 'failed', errorClass: 'HEADERS_OVERFLOW' },
+  ],
+  'sends many short headers, and then nothing': [
+    (socket) => {
+      socket.write(`HTTP/1.1 200 OK\r\n${SHORT_HEADERS}`);
+    },
+    { kind: 'failed', errorClass: 'HEADERS_OVERFLOW' },
+  ],
+  'sends many short headers, and then no body': [
+    (socket) => {
+      socket.write(`HTTP/1.1 200 OK\r\ncontent-length: 4000\r\n${SHORT_HEADERS}\r\n`);
+    },
+    { kind: 'failed', errorClass: 'HEADERS_OVERFLOW' },
+  ],
+  'sends many short trailers, and then nothing': [
+    (socket) => {
+      socket.write(`HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n${SHORT_HEADERS}`);
     },
     { kind: 'failed', errorClass: 'HEADERS_OVERFLOW' },
   ],

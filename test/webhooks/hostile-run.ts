@@ -3,7 +3,7 @@ import { openHealthyBeat, percentile } from './healthy-beat.ts';
 import { type HostileAttempt, openHostileScene } from './hostile-scene.ts';
 import { openNoteLog } from './note-log.ts';
 import type { WebhookEngine } from './webhook-engine.ts';
-import { databaseUrlOf, openFleet, type WorkerSettings } from './worker-fleet.ts';
+import { databaseUrlOf, openFleet, type WorkerMemory, type WorkerSettings } from './worker-fleet.ts';
 
 export interface HostileOptions {
   readonly rounds: number;
@@ -20,8 +20,8 @@ export interface HostileRun {
   readonly expected: number;
   /** From the commit to the arrival at a healthy webhook, p99 of each round in ms. */
   readonly p99: { readonly alone: readonly number[]; readonly beside: readonly number[] };
-  /** The worker's memory at the end of each round, in bytes; the first is before any. */
-  readonly rss: readonly number[];
+  /** The worker's at the end of each round; the first is before any. */
+  readonly memory: readonly WorkerMemory[];
   /** In one line. */
   readonly figures: string;
 }
@@ -43,16 +43,16 @@ export async function sendToHostile(engine: WebhookEngine, options: HostileOptio
   const alone: number[] = [];
   const beside: number[] = [];
   await healthy.beat(watchMs, BEAT_MS); // it has loaded all that it needs
-  const rss = [worker.rss()];
+  const memory = [await worker.memory()];
   for (let round = 1; round <= rounds; round++) {
     alone.push(percentile(await healthy.beat(watchMs, BEAT_MS), 99));
     await hostile.provoke(events);
     beside.push(percentile(await healthy.beat(watchMs, BEAT_MS), 99));
     await eventually(() => isOver(round), { deadlineMs: 600_000, everyMs: 100 });
-    rss.push(worker.rss());
+    memory.push(await worker.memory());
   }
   const attempts = await hostile.attempts();
-  const run = { attempts, expected: rounds * events, p99: { alone, beside }, rss };
+  const run = { attempts, expected: rounds * events, p99: { alone, beside }, memory };
   return { ...run, figures: describeRun(run) };
 
   /** What is held need not wait: all is tried. */
@@ -63,12 +63,12 @@ export async function sendToHostile(engine: WebhookEngine, options: HostileOptio
   }
 }
 
-function describeRun({ attempts, p99, rss }: Omit<HostileRun, 'figures'>): string {
+function describeRun({ attempts, p99, memory }: Omit<HostileRun, 'figures'>): string {
   const longest = Math.max(...attempts.map(({ durationMs }) => durationMs));
-  const megabytes = rss.map((bytes) => Math.round(bytes / 1e6));
+  const megabytes = (part: keyof WorkerMemory) => memory.map((each) => Math.round(each[part] / 1e6)).join(', ');
   return [
     `${attempts.length} hostile attempts, the longest ${longest} ms`,
     `a healthy webhook's p99 ${p99.alone.join(', ')} ms alone, ${p99.beside.join(', ')} ms beside them`,
-    `memory ${megabytes.join(', ')} MB`,
+    `${megabytes('held')} MB held of ${megabytes('rss')}`,
   ].join('; ');
 }

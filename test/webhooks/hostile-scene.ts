@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net';
 import { openBlackHole } from '../support/black-hole.ts';
 import { createCertificate } from '../support/certificate.ts';
 import { openRawReceiver } from '../support/raw-receiver.ts';
@@ -20,6 +21,35 @@ export interface HostileAttempt {
   readonly durationMs: number;
 }
 
+/** Receivers by what they do. */
+export type HostileWays = Readonly<Record<string, HostileWay>>;
+
+interface HostileWay {
+  readonly scheme: 'http' | 'https';
+  open(): Promise<{ readonly port: number; close(): Promise<void> }>;
+}
+
+export const ACCEPTS_NOTHING = 'accepts no connection';
+export const STALLS_TLS = 'never ends the handshake of TLS';
+const untrusted = createCertificate('hooks.example.com');
+
+export const HOSTILE_WAYS: HostileWays = {
+  ...Object.fromEntries(
+    Object.entries({ ...ENDLESS, ...HOSTILE }).map(([does, [answer]]) => [does, answering(answer)]),
+  ),
+  [ACCEPTS_NOTHING]: { scheme: 'http', open: openBlackHole },
+  [STALLS_TLS]: { scheme: 'https', open: () => openRawReceiver(() => {}) },
+  'has a certificate that nobody trusts': {
+    scheme: 'https',
+    open: () => openRawReceiver(() => {}, { tls: untrusted }),
+  },
+};
+
+/** One that lets itself be asked, and answers so. */
+export function answering(answer: (socket: Socket) => void): HostileWay {
+  return { scheme: 'http', open: () => openRawReceiver(answer) };
+}
+
 interface Delivery {
   readonly webhookId: string;
   readonly attempts: readonly Omit<HostileAttempt, 'does'>[];
@@ -30,9 +60,10 @@ const QUERY = 'subscription { noteWritten { id } }';
 /** So that the outcome does not depend on how often each was tried. */
 const ONE_ATTEMPT = { delays: [] };
 
-export async function openHostileScene({ engine, log }: Written): Promise<HostileScene> {
+/** @param ways of its receivers. @default all */
+export async function openHostileScene({ engine, log }: Written, ways = HOSTILE_WAYS): Promise<HostileScene> {
   await using opening = new AsyncDisposableStack();
-  const urls = await openReceivers(opening);
+  const urls = await openReceivers(ways, opening);
   const accountId = await engine.addAccount();
   const webhooks = new Map<string, string>();
   for (const [does, url] of urls) {
@@ -67,24 +98,12 @@ export async function openHostileScene({ engine, log }: Written): Promise<Hostil
 }
 
 /** By what they do. */
-async function openReceivers(opening: AsyncDisposableStack): Promise<ReadonlyMap<string, string>> {
+async function openReceivers(ways: HostileWays, opening: AsyncDisposableStack): Promise<ReadonlyMap<string, string>> {
   const urls = new Map<string, string>();
-  for (const [does, [answer]] of Object.entries({ ...ENDLESS, ...HOSTILE })) {
-    const receiver = await openRawReceiver(answer);
+  for (const [does, { scheme, open }] of Object.entries(ways)) {
+    const receiver = await open();
     opening.defer(receiver.close);
-    urls.set(does, `http://127.0.0.1:${receiver.port}/`);
+    urls.set(does, `${scheme}://127.0.0.1:${receiver.port}/`);
   }
-  const hole = await openBlackHole();
-  opening.defer(hole.close);
-  urls.set(ACCEPTS_NOTHING, `http://127.0.0.1:${hole.port}/`);
-  const silent = await openRawReceiver(() => {});
-  opening.defer(silent.close);
-  urls.set(STALLS_TLS, `https://127.0.0.1:${silent.port}/`);
-  const untrusted = await openRawReceiver(() => {}, { tls: createCertificate('hooks.example.com') });
-  opening.defer(untrusted.close);
-  urls.set('has a certificate that nobody trusts', `https://127.0.0.1:${untrusted.port}/`);
   return urls;
 }
-
-export const ACCEPTS_NOTHING = 'accepts no connection';
-export const STALLS_TLS = 'never ends the handshake of TLS';

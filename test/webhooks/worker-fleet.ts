@@ -19,8 +19,12 @@ export interface WorkerSettings {
   readonly leaseMs?: number;
   readonly attemptMs?: number;
   readonly pollMs?: number;
+  /** Whom it asks for the names of receivers. */
+  readonly nameServer?: string;
   /** Says nothing of attempts: they are many. */
   readonly isQuiet?: boolean;
+  /** Sends as one does who trusts his receivers: a control. */
+  readonly isNaive?: boolean;
 }
 
 /** The times of a server as it is shipped, by the defaults of the worker and the sender. */
@@ -36,8 +40,17 @@ export interface FleetWorker {
   /** SIGKILL; resolves when it is gone. */
   kill(): Promise<void>;
   signal(name: 'SIGSTOP' | 'SIGCONT'): void;
-  /** Its memory, in bytes. */
+  /** What the system has given it, garbage included, in bytes. */
   rss(): number;
+  /** After a forced collection. */
+  memory(): Promise<WorkerMemory>;
+}
+
+/** In bytes. */
+export interface WorkerMemory {
+  /** By the program: objects, buffers and what else hangs on them. */
+  readonly held: number;
+  readonly rss: number;
 }
 
 /** Workers in processes of their own, on one Postgres. */
@@ -103,6 +116,13 @@ function launchWorker(name: string, args: readonly string[]): FleetWorker {
     },
     signal: (signal) => void child.kill(signal),
     rss: () => readRss(child.pid ?? 0),
+    async memory() {
+      const measured = () => seen.filter((each) => each.name === 'worker.memory');
+      const earlier = measured().length;
+      child.kill('SIGUSR2');
+      const last = await eventually(() => measured()[earlier] ?? false, { describe: `${name} to measure its memory` });
+      return { held: Number(last.heapUsed) + Number(last.external), rss: Number(last.rss) };
+    },
   };
 }
 

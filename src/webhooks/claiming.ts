@@ -24,11 +24,15 @@ export interface Claiming {
   claim(isComplete?: boolean): Promise<Haul>;
   /** When the last claim began, monotonic; 0 before it. */
   readonly lastAtMs: number;
+  /** Something may be due, of whichever webhook: the next claim looks at all, as soon as it may. */
+  noteHint(): void;
+  /** Claims ended without an attempt: the next claim may be of webhooks at hand alone. */
+  noteFreed(): void;
   /**
-   * Whether the end of a claim of this webhook, dropped already, means that there is more to claim. What was not there at the
-   * last claim is told by a hint, or found by the poll: only who was full has more to ask for.
+   * Whether the end of this claim, dropped already, means that there is more to claim. What was not there at the last claim is told by
+   * a hint, or found by the poll: only who was full has more to ask for, or who lets the next of its subject go.
    */
-  mayHaveMore(webhookId: string): boolean;
+  noteEnd(claim: Pick<Claim, 'webhookId' | 'subject'>): boolean;
   /** Its window was small, and is larger when the attempt is recorded: the end of its claim counts as of one that was full. */
   noteGrowth(webhookId: string): void;
 }
@@ -40,7 +44,7 @@ export interface Haul {
   readonly claimed: number;
   /** How many could have been claimed. */
   readonly limit: number;
-  /** Until all webhooks may be looked at again, where they were not: what they have is found then. */
+  /** Until all webhooks may be looked at again, where they were to be and were not: what they have is found then. */
   readonly walkInMs: number | undefined;
 }
 
@@ -50,6 +54,9 @@ interface Places {
   readonly busy: ReadonlyMap<string, number>;
   readonly taken: number;
 }
+
+/** What is due by time alone, as retries are, is found so soon also while claims for more follow each other. */
+const WALK_EVERY_MS = 250;
 
 /** Does nothing until it is asked to. */
 export function createClaiming({ database, holder, limits, leases, lanes }: ClaimingDeps): Claiming {
@@ -61,13 +68,20 @@ export function createClaiming({ database, holder, limits, leases, lanes }: Clai
   let isFull = false;
   let full = new Set<string>();
   let lastAtMs = 0;
+  let walkedAtMs = 0;
+  /** Why the next claim is made. By the poll, without either, it is as with a hint. */
+  let isHinted = false;
+  let isForMore = false;
 
   async function claim(isComplete = false): Promise<Haul> {
     const places = countPlaces();
     const limit = maxInFlight - places.taken;
     const atMs = performance.now();
-    const restMs = isComplete ? 0 : pace.restMs(atMs);
-    const walkInMs = restMs > 0 ? restMs : undefined;
+    const isForAll = isHinted || !isForMore;
+    isHinted = false;
+    isForMore = false;
+    const restMs = isComplete ? 0 : Math.max(pace.restMs(atMs), isForAll ? 0 : walkedAtMs + WALK_EVERY_MS - atMs);
+    const walkInMs = isForAll && restMs > 0 ? restMs : undefined;
     const only = restMs > 0 ? listHungry() : undefined;
     // where there is no room the end of an attempt wakes the loop
     if (limit <= 0 || only?.length === 0) return { fresh: [], claimed: 0, limit, walkInMs };
@@ -75,6 +89,7 @@ export function createClaiming({ database, holder, limits, leases, lanes }: Clai
     const claims = await claimInTurn({ limit, aheadLimit, ahead: countRoom(), busy: places.busy, only });
     pace.note({ atMs, endedAtMs: performance.now(), claimed: claims.length, isWalk: only === undefined });
     lastAtMs = atMs;
+    if (only === undefined) walkedAtMs = atMs;
     const fresh = leases.hold(claims, atMs);
     isFull = claims.length >= limit;
     full = new Set(listFull());
@@ -135,7 +150,18 @@ export function createClaiming({ database, holder, limits, leases, lanes }: Clai
     get lastAtMs() {
       return lastAtMs;
     },
-    mayHaveMore: (webhookId) => isFull || (full.has(webhookId) && isHungry(webhookId)),
+    noteHint() {
+      isHinted = true;
+    },
+    noteFreed() {
+      isForMore = true;
+    },
+    noteEnd({ webhookId, subject }) {
+      const isMore = subject !== null || (full.has(webhookId) && isHungry(webhookId));
+      if (isMore) isForMore = true;
+      if (isFull) isHinted = true;
+      return isFull || isMore;
+    },
     noteGrowth: (webhookId) => void full.add(webhookId),
   };
 }

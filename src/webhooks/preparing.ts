@@ -18,8 +18,11 @@ export interface PreparingDeps {
 
 /** Leads claims of a worker to their lanes, or to their ends. */
 export interface Preparing {
-  /** Resolves when all of them are in their lanes or have ended; those that it could not prepare are handed back. */
-  prepare(claims: readonly Claim[]): Promise<void>;
+  /**
+   * Resolves when all of them are in their lanes or have ended; those that it could not prepare are handed back.
+   * @returns how many are in no lane: they have made room
+   */
+  prepare(claims: readonly Claim[]): Promise<number>;
   /** @throws what kept claims from being prepared since it was asked last */
   throwFailure(): void;
 }
@@ -28,7 +31,8 @@ export interface Preparing {
 export function createPreparing({ prepare: deps, leases, lanes, giveUp, end }: PreparingDeps): Preparing {
   let failure: { readonly error: unknown } | undefined;
 
-  async function prepare(claims: readonly Claim[]): Promise<void> {
+  async function prepare(claims: readonly Claim[]): Promise<number> {
+    let ready = 0;
     const left = new Set(claims);
     const isLate = () => giveUp.aborted || [...left].every(leases.isLate);
     try {
@@ -39,10 +43,12 @@ export function createPreparing({ prepare: deps, leases, lanes, giveUp, end }: P
     } finally {
       for (const claim of left) leases.drop(claim);
     }
+    return claims.length - ready;
 
-    async function take({ ready, ended, parked }: Prepared): Promise<void> {
-      for (const each of ready) left.delete(each.claim);
-      lanes.put(ready);
+    async function take({ ready: prepared, ended, parked }: Prepared): Promise<void> {
+      for (const each of prepared) left.delete(each.claim);
+      ready += prepared.length;
+      lanes.put(prepared);
       // before its claims are handed back, so that they are not claimed again
       await park(deps, parked);
       await end(ended);

@@ -83,7 +83,7 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
   const claiming = createClaiming({ database, holder, limits, leases, lanes });
   const preparing = createPreparing({ prepare, leases, lanes, giveUp, end });
   const chores = createChores(prepare);
-  const { wake, wakeSoon, wakeIn } = createGathering({ clock, wakeup, lastClaimAtMs: () => claiming.lastAtMs });
+  const gathering = createGathering({ clock, wakeup, lastClaimAtMs: () => claiming.lastAtMs });
 
   async function runOnce(): Promise<'more' | 'idle'> {
     const { looked, claimed } = await work({ everyMs: 0 }, true);
@@ -102,13 +102,13 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
     giveBack(lanes.takeStale());
     const { fresh, claimed, limit, walkInMs } = await claiming.claim(isComplete);
     begin(fresh);
-    if (walkInMs !== undefined) wakeIn(walkInMs);
+    if (walkInMs !== undefined) gathering.wakeIn(walkInMs);
     return { looked, claimed, limit };
   }
 
   /** Not awaited by the loop: a document that is slow to render holds up no other claims. */
   function begin(claims: readonly Claim[]): void {
-    if (claims.length > 0) track(preparing.prepare(claims).finally(wakeSoon));
+    if (claims.length > 0) track(preparing.prepare(claims).then(noteFreed));
   }
 
   function record(claim: Claim, attempted: Promise<Delivered>): void {
@@ -118,7 +118,24 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
 
   function drop(claim: Claim): void {
     leases.drop(claim);
-    if (claiming.mayHaveMore(claim.webhookId)) wakeSoon();
+    if (claiming.noteEnd(claim)) gathering.wakeSoon();
+  }
+
+  function noteFreed(count: number): void {
+    if (count === 0) return;
+    claiming.noteFreed();
+    gathering.wakeSoon();
+  }
+
+  /** The places that were given back are others'. */
+  function wakeForOthers(): void {
+    claiming.noteHint();
+    gathering.wakeSoon();
+  }
+
+  function wake(): void {
+    claiming.noteHint();
+    gathering.wake();
   }
 
   function noteGrowth(webhookId: string): void {
@@ -132,7 +149,7 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
   /** As no attempt: it comes round again when its origin has room for it. */
   function postpone(postponed: readonly Postponed[]): void {
     const results = postponed.map(({ ready: { claim }, delayMs }) => ({ claim, status: 'deferred' as const, delayMs }));
-    track(end(results).then(wakeSoon)); // the places that they had are others'
+    track(end(results).then(wakeForOthers));
   }
 
   async function end(results: readonly ClaimResult[]): Promise<void> {

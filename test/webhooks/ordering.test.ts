@@ -152,6 +152,19 @@ describe('a webhook that keeps the order within a subject', () => {
     expect(textsOf(received())).toEqual(['a1', 'a1', 'a2']);
   });
 
+  it('sends the next of a subject as soon as the one before it has arrived, not with the next poll', async () => {
+    const release = Promise.withResolvers<void>();
+    const { path, received } = await ordered();
+    scene.receiver.script(path, { after: release.promise });
+    await write('a1', 'a2');
+    start(scene.engine.createWorker({ pollMs: 60_000 }));
+    await eventually(() => received().length === 1);
+    await eventually(async () => (await list()).some(({ status }) => status === 'SENDING'));
+    release.resolve();
+    await eventually(() => received().length === 2);
+    expect(textsOf(received())).toEqual(['a1', 'a2']);
+  });
+
   it('goes on when what was before is cancelled', async () => {
     const { id, path, received } = await ordered({ retry: { delays: [60] }, filter: {}, eventTypes: ['NOTE_WRITTEN'] });
     scene.receiver.script(path, { status: 500 });

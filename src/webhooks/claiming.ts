@@ -26,8 +26,12 @@ export interface Claiming {
   readonly lastAtMs: number;
   /** Something may be due, of whichever webhook: the next claim looks at all, as soon as it may. */
   noteHint(): void;
-  /** Claims ended without an attempt: the next claim may be of webhooks at hand alone. */
-  noteFreed(): void;
+  /**
+   * Whether there may be more to claim now that these are in their lanes, or have ended: where they were all that their webhook might
+   * have, or have made room. A backlog is claimed piece by piece while the piece before is sent.
+   * @param freed how many of them are in no lane
+   */
+  notePrepared(claims: readonly Claim[], freed: number): boolean;
   /**
    * Whether the end of this claim, dropped already, means that there is more to claim. What was not there at the last claim is told by
    * a hint, or found by the poll: only who was full has more to ask for, or who lets the next of its subject go.
@@ -55,6 +59,8 @@ interface Places {
   readonly taken: number;
 }
 
+/** Of a webhook that is not at hand, whose cap is not known here. */
+const UNKNOWN_ROOM = 2;
 /** What is due by time alone, as retries are, is found so soon also while claims for more follow each other. */
 const WALK_EVERY_MS = 250;
 
@@ -86,13 +92,14 @@ export function createClaiming({ database, holder, limits, leases, lanes }: Clai
     // where there is no room the end of an attempt wakes the loop
     if (limit <= 0 || only?.length === 0) return { fresh: [], claimed: 0, limit, walkInMs };
     const aheadLimit = Math.max(maxAhead - (leases.size - places.taken), 0);
+    const room = countRoomLeft();
     const claims = await claimInTurn({ limit, aheadLimit, ahead: countRoom(), busy: places.busy, only });
     pace.note({ atMs, endedAtMs: performance.now(), claimed: claims.length, isWalk: only === undefined });
     lastAtMs = atMs;
     if (only === undefined) walkedAtMs = atMs;
     const fresh = leases.hold(claims, atMs);
     isFull = claims.length >= limit;
-    full = new Set(listFull());
+    full = new Set(listFilled(claims, room));
     return { fresh, claimed: claims.length, limit, walkInMs };
   }
 
@@ -121,6 +128,22 @@ export function createClaiming({ database, holder, limits, leases, lanes }: Clai
   /** Webhooks that have as much claimed as they may, at this moment: a claim makes some full, ends make others not. */
   function listFull(): string[] {
     return [...leases.byWebhook()].flatMap(([id, { count }]) => (count >= lanes.reachOf(id) ? [id] : []));
+  }
+
+  /** How many more each webhook at hand may have. */
+  function countRoomLeft(): ReadonlyMap<string, number> {
+    const held = leases.byWebhook();
+    return new Map([...turns].map((id) => [id, lanes.reachOf(id) - (held.get(id)?.count ?? 0)]));
+  }
+
+  /**
+   * Webhooks that got as much as they had room for when the claim began: meanwhile some of what they had has ended. Of those that were not
+   * at hand more than one says enough.
+   */
+  function listFilled(claims: readonly Claim[], room: ReadonlyMap<string, number>): string[] {
+    const counts = [...Map.groupBy(claims, ({ webhookId }) => webhookId)];
+    const filled = counts.flatMap(([id, of]) => (of.length >= (room.get(id) ?? UNKNOWN_ROOM) ? [id] : []));
+    return [...filled, ...listFull()];
   }
 
   /** Gives up the turns of webhooks that it has nothing of any more. */
@@ -153,8 +176,10 @@ export function createClaiming({ database, holder, limits, leases, lanes }: Clai
     noteHint() {
       isHinted = true;
     },
-    noteFreed() {
-      isForMore = true;
+    notePrepared(claims, freed) {
+      const isMore = freed > 0 || claims.some(({ webhookId }) => full.has(webhookId));
+      if (isMore) isForMore = true;
+      return isMore;
     },
     noteEnd({ webhookId, subject }) {
       const isMore = subject !== null || (full.has(webhookId) && isHungry(webhookId));

@@ -108,7 +108,12 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
 
   /** Not awaited by the loop: a document that is slow to render holds up no other claims. */
   function begin(claims: readonly Claim[]): void {
-    if (claims.length > 0) track(preparing.prepare(claims).then(noteFreed));
+    if (claims.length > 0) track(lead(claims));
+  }
+
+  async function lead(claims: readonly Claim[]): Promise<void> {
+    const freed = await preparing.prepare(claims);
+    if (claiming.notePrepared(claims, freed)) gathering.wakeSoon();
   }
 
   function record(claim: Claim, attempted: Promise<Delivered>): void {
@@ -119,12 +124,6 @@ export function createWebhookWorker(options: WebhookWorkerDeps): WebhookWorker {
   function drop(claim: Claim): void {
     leases.drop(claim);
     if (claiming.noteEnd(claim)) gathering.wakeSoon();
-  }
-
-  function noteFreed(count: number): void {
-    if (count === 0) return;
-    claiming.noteFreed();
-    gathering.wakeSoon();
   }
 
   /** The places that were given back are others'. */

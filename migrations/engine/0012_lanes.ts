@@ -302,15 +302,14 @@ const sending = [
     #variable_conflict use_column
     declare
       v_now timestamptz;
-      v_row record;
-      v_taken text[] := '{}';
     begin
       if not exists (select from fanfare.delivery) then
         delete from fanfare.turn t where t.webhook_id = any(p_idle) and t.holder = p_holder;
         return;
       end if;
       v_now := fanfare.now();
-      for v_row in with recursive with_work (id) as (
+      return query
+      with recursive with_work (id) as (
         (select d.webhook_id from fanfare.delivery d order by d.webhook_id limit 1)
         union all
         select (select d.webhook_id from fanfare.delivery d where d.webhook_id > last.id order by d.webhook_id limit 1)
@@ -368,31 +367,22 @@ const sending = [
       ), ended as (
         delete from fanfare.turn t
         where t.webhook_id = any(p_idle) and t.holder = p_holder and t.webhook_id not in (select chosen.webhook_id from chosen)
-      )
-      -- from what was chosen to its rows, each by its key: by a join whose plan was made while there were none, all were read for each
-      select d.account_id, d.id, d.webhook_id, (select w.rate_limit is not null from fanfare.webhook w where w.id = d.webhook_id) as is_paced
-      from turned t join chosen c on c.webhook_id = t.webhook_id
-      cross join lateral (
-        select o.account_id, o.id, o.webhook_id from fanfare.delivery o
-        where o.account_id = c.account_id and o.id = c.id and o.next_at <= v_now and (o.lease_until is null or o.lease_until <= clock_timestamp())
-        for update skip locked
-      ) d
-      loop
+      ), locked as (
+        select d.account_id, d.id from turned t join chosen c on c.webhook_id = t.webhook_id
+        join fanfare.delivery d on d.account_id = c.account_id and d.id = c.id
+        where d.next_at <= v_now and (d.lease_until is null or d.lease_until <= clock_timestamp())
+        for update of d skip locked
+      ), taken as (
         update fanfare.delivery d set lease_until = clock_timestamp() + p_lease, generation = d.generation + 1
-        where d.account_id = v_row.account_id and d.id = v_row.id
+        from locked where d.account_id = locked.account_id and d.id = locked.id
         returning d.account_id, d.id, d.webhook_id, d.seq, d.position, d.event_id, d.generation, d.step, d.attempts,
           coalesce((extract(epoch from v_now - d.began_at) * 1000)::bigint, 0), d.body_key, d.run, d.subject
-        into account_id, id, webhook_id, seq, "position", event_id, generation, step, attempts, since_first_ms, body_key, run, subject;
-        if v_row.is_paced then
-          v_taken := v_taken || v_row.webhook_id;
-        end if;
-        return next;
-      end loop;
-      if v_taken <> '{}' then
+      ), spent as (
         update fanfare.webhook w set rate_next_at = fanfare.rate_from(w, v_now) + t.count / w.rate_limit * interval '1 second'
-        from (select u.webhook_id, count(*) as count from unnest(v_taken) as u (webhook_id) group by u.webhook_id) t
-        where w.id = t.webhook_id;
-      end if;
+        from (select taken.webhook_id, count(*) as count from taken group by taken.webhook_id) t
+        where w.id = t.webhook_id and w.id in (select p.id from paced p)
+      )
+      select * from taken;
     end
   $$`,
 
@@ -427,28 +417,79 @@ const sending = [
     #variable_conflict use_column
     declare
       v_fresh int;
-      v_seq bigint;
-      v_from timestamptz;
-      v_to timestamptz;
     begin
-      select min(o), max(o) into v_from, v_to from unnest(p_occurred) o;
       insert into fanfare.body (seq, key, occurred_at, body)
       select b.seq, b.key, b.occurred_at, b.body
       from unnest(p_seqs, p_keys, p_occurred, p_bodies) as b (seq, key, occurred_at, body) order by b.seq, b.key
       on conflict do nothing;
       get diagnostics v_fresh = row_count;
-      -- one by one, each by its key: by a plan that was made while there were no deliveries, all that were due were read for each
-      for v_at in 1 .. cardinality(p_ids) loop
-        update fanfare.delivery d set body_key = p_tied_keys[v_at]
-        where d.account_id = p_account_ids[v_at] and d.id = p_ids[v_at] and d.generation = p_generations[v_at] and d.lease_until is not null
-        returning d.id, d.seq into id, v_seq;
-        if found then
-          body := case when v_fresh < cardinality(p_seqs) then (
-            select b.body from fanfare.body b where b.seq = v_seq and b.key = p_tied_keys[v_at] and b.occurred_at between v_from and v_to
-          ) end;
-          return next;
-        end if;
-      end loop;
+      return query
+      with tied as (
+        update fanfare.delivery d set body_key = a.key
+        from unnest(p_account_ids, p_ids, p_generations, p_tied_keys) as a (account_id, id, generation, key)
+        where d.account_id = a.account_id and d.id = a.id and d.generation = a.generation and d.lease_until is not null
+        returning d.id, d.seq, a.key
+      )
+      select t.id, case when v_fresh < cardinality(p_seqs) then (
+        select b.body from fanfare.body b where b.seq = t.seq and b.key = t.key and b.occurred_at between (select min(o) from unnest(p_occurred) o) and (select max(o) from unnest(p_occurred) o)
+      ) end from tied t;
+    end
+  $$`,
+
+  // As before. An exhausted one that keeps an order stays, and those behind it wait, if its webhook says so; each other end lets
+  // the next of its subject go.
+  sql`create or replace function fanfare.finish_deliveries(p_results jsonb) returns table (id text, status text, next_at timestamptz)
+  language plpgsql set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
+    #variable_conflict use_column
+    declare
+      v_now timestamptz := fanfare.now();
+      v_webhook_ids text[];
+      v_subjects text[];
+    begin
+      select array_agg(r.webhook_id), array_agg(r.subject) into v_webhook_ids, v_subjects
+      from jsonb_to_recordset(p_results) as r (webhook_id text, subject text, status text)
+      where r.subject is not null and r.status not in ('PENDING', 'RELEASED');
+      if v_subjects is not null then
+        perform fanfare.lock_subjects(v_webhook_ids, v_subjects);
+      end if;
+      return query
+      with result as (
+        select r.* from jsonb_to_recordset(p_results) as r (
+          account_id text, id text, generation int, status text, delay_ms bigint, error text, started_at timestamptz, duration_ms int,
+          status_code int, error_class text, reason text, response_headers jsonb, response_body text, is_truncated boolean, remote_address text)
+      ), mine as (
+        select r.*, d.born_at, d.attempts, case when r.status = 'PENDING' then v_now + r.delay_ms * interval '1 ms' end as next_at,
+               r.status = 'EXHAUSTED' and d.subject is not null
+                 and (select w.on_exhausted = 'BLOCK' from fanfare.webhook w where w.id = d.webhook_id) as blocks
+        from result r join fanfare.delivery d on d.account_id = r.account_id and d.id = r.id and d.generation = r.generation
+        where d.lease_until is not null
+        order by d.account_id, d.id for update of d
+      ), again as (
+        update fanfare.delivery d
+        set lease_until = null, next_at = case when m.blocks then 'infinity' else coalesce(m.next_at, d.next_at) end, is_blocking = m.blocks,
+            step = d.step + (m.started_at is not null)::int, attempts = d.attempts + (m.started_at is not null)::int,
+            began_at = coalesce(d.began_at, v_now - m.duration_ms * interval '1 ms')
+        from mine m where d.account_id = m.account_id and d.id = m.id and (m.status in ('PENDING', 'RELEASED') or m.blocks)
+        returning d.id
+      ), gone as (
+        delete from fanfare.delivery d using mine m
+        where d.account_id = m.account_id and d.id = m.id and m.status not in ('PENDING', 'RELEASED') and not m.blocks
+        returning d.*, m.status as outcome, m.error, (m.started_at is not null)::int as made
+      ), done as (
+        insert into fanfare.delivery_done (account_id, id, webhook_id, seq, position, event_id, status, error, generation, attempts, body_key, born_at, finished_at, run)
+        select g.account_id, g.id, g.webhook_id, g.seq, g.position, g.event_id, g.outcome, g.error, g.generation, g.attempts + g.made, g.body_key, g.born_at, v_now, g.run
+        from gone g
+      ), evidence as (
+        insert into fanfare.attempt (account_id, delivery_id, number, started_at, duration_ms, status_code, error_class, reason,
+                                     response_headers, response_body, is_truncated, remote_address, next_at, born_at)
+        select m.account_id, m.id, m.attempts + 1, m.started_at, m.duration_ms, m.status_code, m.error_class, m.reason,
+               m.response_headers, m.response_body, m.is_truncated, m.remote_address, m.next_at, m.born_at
+        from mine m where m.started_at is not null
+      )
+      select m.id, m.status, m.next_at from mine m;
+      if v_subjects is not null then
+        perform fanfare.wake_subjects(v_webhook_ids, v_subjects);
+      end if;
     end
   $$`,
 ];

@@ -30,6 +30,9 @@ const RELEASED: Readonly<Record<string, string>> = {
   '0014_webhook_headers.ts': 'c3ca1d73668ae9e9',
   '0015_replays.ts': '22f4257f16fee15c',
   '0016_engine_events.ts': '5f320974b2448b8e',
+  '0017_known_work.ts': '9e0d4d476f70c71b',
+  '0018_runs.ts': '1e3b9ad5f1849fa6',
+  '0019_farewell.ts': 'ff451fa992696dbb',
 };
 it('a database of an earlier release, with rows, is brought forward and goes on', async () => {
   const database = await openEmpty();

@@ -46,24 +46,34 @@ export interface FreshBody extends StoredBody {
 }
 
 /**
- * Stores bodies and ties deliveries to them, for all attempts to come. Where another process was faster its bytes stay.
- * @returns the bodies to send, by delivery: only of those whose claim still holds
+ * Stores bodies before anything of them is sent, and notes their keys in the claims, by whose results the deliveries are tied to them for all
+ * attempts to come. Where another process was faster its bytes stay. Who is claimed anew without a result, as after a crash, finds them
+ * under the same key while its webhook asks for the same.
+ * @returns the bodies to send, by delivery
  */
 export async function storeBodies(
   { db }: Database,
   bodies: readonly FreshBody[],
 ): Promise<ReadonlyMap<string, string>> {
   if (bodies.length === 0) return new Map();
-  const ties = bodies.flatMap(({ seq, key, claims }) => claims.map((claim) => ({ claim, seq, key })));
-  const { rows } = await sql<{ id: string; body: string | null }>`
-    select id, body from fanfare.store_bodies(
+  // one after another as bytes: as an array of texts their quotes are escaped and read again, at 9 µs each here and 8 in the database
+  const parts = bodies.map(({ body }) => Buffer.from(body));
+  let end = 0;
+  const ends = parts.map(({ length }) => (end += length));
+  const { rows } = await sql<StoredBody>`
+    select seq, key, body from fanfare.store_bodies(
       ${bodies.map(({ seq }) => seq)}::bigint[], ${bodies.map(({ key }) => key)}::text[],
-      ${bodies.map(({ occurredAt }) => occurredAt.toISOString())}::timestamptz[], ${bodies.map(({ body }) => body)}::text[],
-      ${ties.map(({ claim }) => claim.accountId)}::text[], ${ties.map(({ claim }) => claim.id)}::text[],
-      ${ties.map(({ claim }) => claim.generation)}::int[], ${ties.map(({ key }) => key)}::text[])
+      ${bodies.map(({ occurredAt }) => occurredAt.toISOString())}::timestamptz[], ${ends}::int[], ${Buffer.concat(parts)}::bytea)
   `.execute(db);
-  const ours = new Map(bodies.flatMap(({ body, claims }) => claims.map(({ id }) => [id, body] as const)));
-  return new Map(rows.map(({ id, body }) => [id, body ?? ours.get(id) ?? '']));
+  const earlier = new Map(rows.map(({ seq, key, body }) => [`${seq}:${key}`, body]));
+  return new Map(
+    bodies.flatMap(({ seq, key, body, claims }) =>
+      claims.map((claim) => {
+        claim.bodyKey = key;
+        return [claim.id, earlier.get(`${seq}:${key}`) ?? body] as const;
+      }),
+    ),
+  );
 }
 
 /** Lets deliveries whose claims still hold be rendered anew: their bodies are gone. */
@@ -75,4 +85,5 @@ export async function untieBodies({ db }: Database, claims: readonly Claim[]): P
     from jsonb_to_recordset(${JSON.stringify(rows)}::jsonb) as c (account_id text, id text, generation int)
     where d.account_id = c.account_id and d.id = c.id and d.generation = c.generation and d.lease_until is not null
   `.execute(db);
+  for (const claim of claims) claim.bodyKey = null;
 }

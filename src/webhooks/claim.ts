@@ -19,8 +19,8 @@ export interface Claim {
   readonly attempts: number;
   /** How long before the claim the first on the present schedule began; 0 before it. */
   readonly sinceFirstMs: number;
-  /** Where its body is stored; null before it was rendered. */
-  readonly bodyKey: string | null;
+  /** Where its body is stored; null before it was rendered. Set by who stores it; its row has it with the first result, or renewal. */
+  bodyKey: string | null;
   /** The replay or the resend that it is of; null for an event's first way to the webhook. */
   readonly run: string | null;
   /** Within which it keeps the order; null: none. */
@@ -78,7 +78,8 @@ export async function claimDeliveries({ db }: Database, limits: ClaimLimits): Pr
 }
 
 /**
- * Lengthens the leases of claims that nobody has claimed anew, and the turns of their webhooks. What another statement has locked
+ * Lengthens the leases of claims that nobody has claimed anew, and the turns of their webhooks; ties the deliveries to the bodies that are
+ * being sent, so that those of long attempts are known before their results. What another statement has locked
  * is left out: it is being finished, or taken over.
  * @returns the ids of those that are renewed
  */
@@ -87,6 +88,7 @@ export async function renewClaims(
   claims: readonly Claim[],
   { holder, leaseMs }: Pick<ClaimLimits, 'holder' | 'leaseMs'>,
 ): Promise<ReadonlySet<string>> {
+  const keys = Object.fromEntries(claims.map(({ id, bodyKey }) => [id, bodyKey]));
   const { rows } = await sql<{ id: string }>`
     with mine as (
       select d.place
@@ -105,7 +107,8 @@ export async function renewClaims(
       update fanfare.turn t set lease_until = clock_timestamp() + ${leaseMs}::int * interval '1 ms'
       from turn where t.webhook_id = turn.webhook_id
     )
-    update fanfare.delivery d set lease_until = clock_timestamp() + ${leaseMs}::int * interval '1 ms'
+    update fanfare.delivery d set lease_until = clock_timestamp() + ${leaseMs}::int * interval '1 ms',
+      body_key = coalesce(d.body_key, ${JSON.stringify(keys)}::jsonb->>d.id)
     where d.ctid = any(array(select mine.place from mine)) returning d.id
   `.execute(db);
   return new Set(rows.map(({ id }) => id));

@@ -73,17 +73,19 @@ export async function finishDeliveries(
   return rows.map(({ id, next_at }) => ({ id, nextAt: next_at }));
 }
 
+/** What is null is left out: the database reads each name of each row. */
 function toRow(result: ClaimResult) {
   const { claim, status } = result;
   return {
     account_id: claim.accountId,
     id: claim.id,
     webhook_id: claim.webhookId,
-    subject: claim.subject,
+    subject: claim.subject ?? undefined,
     generation: claim.generation,
+    tied_key: claim.bodyKey ?? undefined,
     status: STORED[status],
-    delay_ms: 'delayMs' in result ? result.delayMs : null,
-    error: 'error' in result ? toStorable(result.error, MAX_ERROR_LENGTH) : null,
+    delay_ms: 'delayMs' in result ? result.delayMs : undefined,
+    error: 'error' in result ? toStorable(result.error, MAX_ERROR_LENGTH) : undefined,
     ...('attempt' in result ? toAttemptRow(result.attempt) : {}),
   };
 }
@@ -92,20 +94,20 @@ function toAttemptRow(attempt: AttemptRecord) {
   return {
     started_at: attempt.startedAt.toISOString(),
     duration_ms: attempt.durationMs,
-    status_code: attempt.statusCode,
-    error_class: attempt.errorClass,
-    reason: attempt.reason,
+    status_code: attempt.statusCode ?? undefined,
+    error_class: attempt.errorClass ?? undefined,
+    reason: attempt.reason ?? undefined,
     response_headers: attempt.responseHeaders,
     response_body: attempt.responseBody,
     is_truncated: attempt.isTruncated,
-    remote_address: attempt.remoteAddress,
+    remote_address: attempt.remoteAddress ?? undefined,
     attempt_id: attempt.id,
-    request_headers: attempt.sent?.headers ?? null,
-    body_hash: attempt.sent?.bodyHash ?? null,
-    is_reused: attempt.sent?.isReused ?? null,
-    dns_ms: attempt.timings.dnsMs,
-    connect_ms: attempt.timings.connectMs,
-    tls_ms: attempt.timings.tlsMs,
-    first_byte_ms: attempt.firstByteMs,
+    request_headers: attempt.sent?.headers,
+    body_hash: attempt.sent?.bodyHash,
+    is_reused: attempt.sent?.isReused,
+    dns_ms: attempt.timings.dnsMs ?? undefined,
+    connect_ms: attempt.timings.connectMs ?? undefined,
+    tls_ms: attempt.timings.tlsMs ?? undefined,
+    first_byte_ms: attempt.firstByteMs ?? undefined,
   };
 }

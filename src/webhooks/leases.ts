@@ -155,8 +155,10 @@ export function createLeases(options: LeaseOptions): Leases {
     },
     close(claim) {
       const each = entryOf(claim);
-      if (each !== undefined) each.isOpen = false;
-      return each?.claim ?? claim;
+      if (each === undefined) return claim;
+      each.isOpen = false;
+      each.claim.bodyKey ??= claim.bodyKey;
+      return each.claim;
     },
     isLate,
     async mayBegin(claim) {

@@ -47,7 +47,7 @@ export function declareDelivery(builder: WebhookBuilder, attempt: ReturnType<typ
       body: t.string({
         nullable: true,
         description:
-          'The bytes that are sent, once they are made, until a day after all that were sent them have succeeded; for keys that may see what the webhook sees.',
+          'The bytes that are sent: from the end of the first attempt, or a second after they were made, until a day after all that were sent them have succeeded; for keys that may see what the webhook sees.',
         resolve: readBody,
       }),
       attemptCount: t.exposeInt('attempts', { description: 'Attempts that have ended.' }),

@@ -41,7 +41,7 @@ export function createResolver({ servers }: { readonly servers: readonly string[
 
 /**
  * What c-ares learns it keeps by channel: after three quick answers it gave up any other name after 0.25 s and 0.5 s more. Slow names
- * failed, and 200 silent ones five times as often as they should: another account's deliveries took a quarter more of the worker's time
+ * failed, and 200 silent ones several times as often as they should: another account's deliveries took a quarter more of the worker's time
  * (2026-11-22, Node 24.21; a channel of its own costs a name 0.06 ms). More tries on one channel, 4, asked twice as often, for 3 s.
  */
 function openChannel(servers: readonly string[]): Resolver {

@@ -43,6 +43,9 @@ export class Carrier extends Client {
     this.#open = (target, callback) =>
       connect(target, (...[error, socket]: buildConnector.CallbackArgs) => {
         if (error !== null) return callback(error, null);
+        // Node ends no TLS connection for an error behind the handshake, such as the alert that a certificate of ours is required:
+        // undici waits for the end, and would name what comes with it, or the deadline
+        socket.once('error', () => socket.destroy());
         this.connection = new OpenConnection(socket, timingsOf(socket));
         callback(null, socket);
       });

@@ -6,7 +6,8 @@ import { CallbackForbiddenError } from './guard.ts';
 /**
  * At which stage an attempt failed.
  *
- * - `DNS` the name servers kept silent, or know no such host; `CONNECT` no TCP connection; `TLS` handshake or certificate
+ * - `DNS` the name servers kept silent, or know no such host; `CONNECT` no TCP connection; `TLS` handshake or certificate, theirs
+ *   or one that they want of us, or what comes behind the handshake is no TLS
  * - `PROXY` the operator's proxy, not the receiver
  * - `TIMEOUT` the deadline of the whole exchange; `ABORTED` the caller's signal: says nothing about the receiver
  * - `RESET` the connection ended before the response did, or was switched to another protocol

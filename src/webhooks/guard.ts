@@ -81,15 +81,20 @@ export function createCallbackGuard(deps: {
   const readNat64Prefixes = rememberNat64Prefixes(resolver, deps.now);
 
   async function check(raw: string): Promise<CallbackPermitted | CallbackForbidden> {
-    const accepted = checkCallbackUrl(raw, policy);
-    if (!accepted.ok) return { ...accepted, transient: false };
-    return isIP(accepted.host) === 0 ? checkName(accepted) : checkLiteral(accepted);
+    return checkHost(checkCallbackUrl(raw, policy));
   }
 
   async function checkNew(raw: string): Promise<CallbackPermitted | CallbackForbidden> {
     const accepted = checkCallbackUrl(raw, policy);
     if (accepted.ok && isOwn(accepted.url)) return { ok: false, reason: 'OWN_URL', transient: false };
-    return check(raw);
+    return checkHost(accepted);
+  }
+
+  async function checkHost(
+    accepted: CallbackUrlAccepted | CallbackUrlRefused,
+  ): Promise<CallbackPermitted | CallbackForbidden> {
+    if (!accepted.ok) return { ...accepted, transient: false };
+    return isIP(accepted.host) === 0 ? checkName(accepted) : checkLiteral(accepted);
   }
 
   async function checkLiteral({ url, host }: CallbackUrlAccepted): Promise<CallbackPermitted | CallbackForbidden> {

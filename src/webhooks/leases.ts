@@ -128,9 +128,8 @@ export function createLeases(options: LeaseOptions): Leases {
     return each?.origin === claim ? each : undefined;
   }
 
-  function isLate(claim: Claim): boolean {
-    const each = entryOf(claim);
-    return each === undefined || performance.now() > each.claimedAtMs + holdMs - attemptMs;
+  function hasTime({ claimedAtMs }: Held): boolean {
+    return performance.now() <= claimedAtMs + holdMs - attemptMs;
   }
 
   return {
@@ -160,10 +159,13 @@ export function createLeases(options: LeaseOptions): Leases {
       each.claim.bodyKey ??= claim.bodyKey;
       return each.claim;
     },
-    isLate,
+    isLate(claim) {
+      const each = entryOf(claim);
+      return each === undefined || !hasTime(each);
+    },
     async mayBegin(claim) {
       const each = entryOf(claim);
-      if (each === undefined || isLate(claim)) return false;
+      if (each === undefined || !hasTime(each)) return false;
       if (mayHaveRunOut(each)) await renew([each]).catch(() => {}); // what can't be renewed is not begun
       return !mayHaveRunOut(each);
     },

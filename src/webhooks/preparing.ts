@@ -34,7 +34,7 @@ export function createPreparing({ prepare: deps, leases, lanes, giveUp, end }: P
   async function prepare(claims: readonly Claim[]): Promise<number> {
     let ready = 0;
     const left = new Set(claims);
-    const isLate = () => giveUp.aborted || [...left].every(leases.isLate);
+    const isLate = () => giveUp.aborted || left.values().every(leases.isLate);
     try {
       await prepareDeliveries(deps, claims, { isLate, take });
     } catch (error) {

@@ -36,6 +36,7 @@ export interface NewReplay {
  */
 export async function createReplay(tx: Tx, input: NewReplay): Promise<Replay> {
   const { webhookId, range, filter, missing, ratePerSecond, creator } = input;
+  await lockAccount(tx);
   requireGrantsOf(creator, await lockWebhook(tx, webhookId));
   await requireRoom(tx, webhookId);
   const { after, until = await readHead(tx.db, tx.accountId) } = range;
@@ -81,6 +82,7 @@ export async function cancelReplay(tx: Tx, id: string): Promise<Replay> {
  */
 export async function resumeReplay(tx: Tx, principal: Principal, id: string): Promise<Replay> {
   const { webhook_id: webhookId } = await readReplay(tx, id);
+  await lockAccount(tx);
   const webhook = await findAndLockWebhook(tx, webhookId);
   if (webhook === undefined) throw new EngineError('CONFLICT', WEBHOOK_DELETED);
   requireGrantsOf(principal, webhook);
@@ -117,6 +119,15 @@ async function writeStatus(tx: Tx, id: string, change: Pick<Replay, 'status' | '
     .execute();
 }
 
+/**
+ * Against other replays that begin or go on, of whichever webhook, until the commit: they are counted together. Before the webhook.
+ * Not the head, which would hold up the account's events while a run is opened again.
+ */
+async function lockAccount(tx: Tx): Promise<void> {
+  await tx.db.selectFrom('fanfare.account').select('id').where('id', '=', tx.accountId).forNoKeyUpdate().execute();
+}
+
+/** The account must be locked. */
 async function requireRoom(tx: Tx, webhookId: string): Promise<void> {
   const { looking, unfinished } = await tx.db
     .selectFrom('fanfare.replay')

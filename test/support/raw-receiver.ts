@@ -1,5 +1,5 @@
 import { createServer, type Socket } from 'node:net';
-import { createServer as createTlsServer } from 'node:tls';
+import { createServer as createTlsServer, type TlsOptions } from 'node:tls';
 import type { Certificate } from './certificate.ts';
 
 export interface RawReceiver {
@@ -20,14 +20,16 @@ export interface RawReceiver {
  *
  * @param answer called when a whole request head and its declared body have come in, once per request
  * @param options.onConnect called when a connection opens, before TLS has said anything
+ * @param options.onSecure called when TLS stands, with the connection below it
  */
 export async function openRawReceiver(
   answer: (socket: Socket) => void,
   options: {
-    readonly tls?: Certificate;
+    readonly tls?: Certificate & Pick<TlsOptions, 'requestCert'>;
     readonly host?: string;
     readonly port?: number;
     onConnect?(socket: Socket): void;
+    onSecure?(socket: Socket): void;
   } = {},
 ): Promise<RawReceiver> {
   const connections: Socket[] = [];
@@ -47,7 +49,11 @@ export async function openRawReceiver(
     });
   };
   const server = options.tls === undefined ? createServer(onSocket) : createTlsServer(options.tls, onSocket);
-  server.on('tlsClientError', () => {}); // a client that refuses our certificate
+  server.on('tlsClientError', () => {}); // a client that refuses our certificate, or has none
+  server.on('secureConnection', ({ remotePort }: Socket) => {
+    const below = raw.find((socket) => socket.remotePort === remotePort);
+    if (below !== undefined) options.onSecure?.(below);
+  });
   server.on('connection', (socket: Socket) => {
     raw.push(socket);
     options.onConnect?.(socket);

@@ -1,11 +1,11 @@
-import { connect } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import { describe, expect, it } from 'vitest';
 import type { SenderOptions } from '../../src/webhooks/attempt.ts';
 import { createCertificate } from '../support/certificate.ts';
 import { openConnectProxy } from '../support/connect-proxy.ts';
 import { eventually } from '../support/eventually.ts';
 import { openRawReceiver } from '../support/raw-receiver.ts';
-import { OK, openSender, track } from '../support/sender.ts';
+import { GENEROUS_MS, OK, openSender, track } from '../support/sender.ts';
 
 describe('over TLS', () => {
   const day = 86_400_000;
@@ -68,6 +68,20 @@ describe('over TLS', () => {
     await eventually(() => receiver.connections[0]?.destroyed === true);
   });
 
+  it.each([
+    ['that wants a certificate of ours', { tls: { ...good, requestCert: true } }, 'TLS'],
+    ['that speaks no TLS behind it', { onSecure: (raw: Socket) => void raw.write(OK) }, 'TLS'],
+    ['that hangs up behind it', { onSecure: (raw: Socket) => void raw.end() }, 'RESET'], // the control
+  ])('a handshake with a receiver %s ends the attempt at once', async (_, options, errorClass) => {
+    const receiver = track(await openRawReceiver(() => {}, { tls: good, ...options }));
+    const sender = await openSender({ answer: ['127.0.0.1'], ca: good.cert });
+    // more than one at a time, as none may be left behind
+    const send = () => sender.send({ url: `https://hooks.example.com:${receiver.port}/`, headers: {}, body: '{}' });
+    const outcomes = await Promise.all([send(), send(), send()]);
+    expect(outcomes).toMatchObject(outcomes.map(() => ({ kind: 'failed', errorClass, remoteAddress: '127.0.0.1' })));
+    expect(Math.max(...outcomes.map(({ durationMs }) => durationMs))).toBeLessThan(GENEROUS_MS / 2);
+  });
+
   it('a protocol older than TLS 1.2 is not spoken', async () => {
     const tls = { ...good, maxVersion: 'TLSv1.1' as const, minVersion: 'TLSv1' as const, ciphers: 'ALL@SECLEVEL=0' };
     expect((await sendOverTls(tls)).outcome).toMatchObject({ kind: 'failed', errorClass: 'TLS' });
@@ -75,19 +89,21 @@ describe('over TLS', () => {
 });
 
 describe('through a proxy', () => {
+  function tunnelTo(port: number): (socket: Socket) => void {
+    return (socket) => {
+      const onward = connect(port, '127.0.0.1', () => {
+        socket.write('HTTP/1.1 200 Connected\r\n\r\n');
+        onward.pipe(socket).pipe(onward);
+      });
+      onward.on('error', () => socket.destroy());
+      socket.on('close', () => onward.destroy());
+    };
+  }
+
   it('a request travels in a tunnel by name, after the name was checked', async () => {
     const tls = createCertificate('hooks.example.com');
     const receiver = track(await openRawReceiver((socket) => socket.write(OK), { tls }));
-    const proxy = track(
-      await openConnectProxy((socket) => {
-        const onward = connect(receiver.port, '127.0.0.1', () => {
-          socket.write('HTTP/1.1 200 Connected\r\n\r\n');
-          onward.pipe(socket).pipe(onward);
-        });
-        onward.on('error', () => socket.destroy());
-        socket.on('close', () => onward.destroy());
-      }),
-    );
+    const proxy = track(await openConnectProxy(tunnelTo(receiver.port)));
     const sender = await openSender({ proxy: proxy.url, ca: tls.cert, answer: ['127.0.0.1'] });
     const outcome = await sender.send({ url: 'https://hooks.example.com/hook', headers: {}, body: '{}' });
     expect(outcome).toMatchObject({ kind: 'succeeded', responseBody: 'ok', remoteAddress: undefined });
@@ -96,6 +112,15 @@ describe('through a proxy', () => {
     const refused = await inward.send({ url: 'https://hooks.example.com/hook', headers: {}, body: '{}' });
     expect(refused).toMatchObject({ kind: 'refused', reason: 'DNS_NOT_GLOBAL' });
     expect(proxy.targets).toHaveLength(1);
+  });
+
+  it('a receiver behind it that wants a certificate of ours ends the attempt at once', async () => {
+    const tls = { ...createCertificate('hooks.example.com'), requestCert: true };
+    const receiver = track(await openRawReceiver(() => {}, { tls }));
+    const proxy = track(await openConnectProxy(tunnelTo(receiver.port)));
+    const sender = await openSender({ proxy: proxy.url, ca: tls.cert, answer: ['127.0.0.1'] });
+    const outcome = await sender.send({ url: 'https://hooks.example.com/hook', headers: {}, body: '{}' });
+    expect(outcome).toMatchObject({ kind: 'failed', errorClass: 'TLS' });
   });
 
   it('the proxy’s own fault is not the receiver’s', async () => {

@@ -2,11 +2,13 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { sql } from 'kysely';
 import { eventually } from '../support/eventually.ts';
 import { seeded } from '../support/kill-embedded.ts';
+import { openClaimLog } from './claim-log.ts';
 import { type DoneDelivery, retakesOf, type StormEvidence } from './kill-check.ts';
 import { openNoteLog } from './note-log.ts';
+import { orphansOf } from './orphans.ts';
 import { openRequestBook, type RequestBook } from './request-book.ts';
 import type { WebhookEngine } from './webhook-engine.ts';
-import { databaseUrlOf, openFleet, type WorkerSettings } from './worker-fleet.ts';
+import { databaseUrlOf, type FleetWorker, openFleet, type WorkerSettings } from './worker-fleet.ts';
 
 export interface StormOptions {
   readonly seed: number;
@@ -46,7 +48,7 @@ const ENDS_WITHIN_MS = 3_600_000;
  * killed and the next one started. When all others have what they asked for, the webhook that hangs begins to answer.
  */
 export async function runStorm(engine: WebhookEngine, options: StormOptions): Promise<Storm> {
-  const startedAtMs = Date.now();
+  const beganAtMs = Date.now();
   const random = seeded(options.seed);
   await using opened = new AsyncDisposableStack();
   const calm = Promise.withResolvers<void>();
@@ -59,17 +61,22 @@ export async function runStorm(engine: WebhookEngine, options: StormOptions): Pr
   const scene = { engine, accountId: await engine.addAccount(), book, options };
   const webhookIds = await createWebhooks(scene);
 
-  const { expected, killedAtMs, close } = await loadAndKill(scene, random);
+  const claimLog = await openClaimLog(engine.services.database);
+  opened.defer(claimLog.close);
+
+  const { expected, startedAtMs, killedAtMs, close } = await loadAndKill(scene, random);
   opened.defer(close);
   await untilDone(scene, webhookIds.slice(0, -1));
-  const stormMs = Date.now() - startedAtMs;
+  const stormMs = Date.now() - beganAtMs;
   calm.resolve();
   await releaseHeld(scene, webhookIds);
   await untilDone(scene, webhookIds);
 
-  const done = await readDone(scene);
-  const evidence = { requests: book.requests, killedAtMs, expected, done, deadlineMs: options.settings.deadlineMs };
-  return { evidence, figures: describeStorm(evidence, { hangingPath, stormMs, wholeMs: Date.now() - startedAtMs }) };
+  const evidence = {
+    ...{ requests: book.requests, claims: await claimLog.read(), startedAtMs, killedAtMs, expected },
+    ...{ done: await readDone(scene), deadlineMs: options.settings.deadlineMs },
+  };
+  return { evidence, figures: describeStorm(evidence, { hangingPath, stormMs, wholeMs: Date.now() - beganAtMs }) };
 }
 
 function hangingPathOf({ webhooks }: StormOptions): string {
@@ -96,9 +103,10 @@ async function loadAndKill({ engine, accountId, book, options }: Scene, random: 
   const { events, kills, webhooks, workers } = options;
   const log = openNoteLog(engine.services);
   const fleet = openFleet(await databaseUrlOf(engine), { ...options.settings, isQuiet: true });
+  const startedAtMs = new Map<string, number>();
   const killedAtMs = new Map<string, number>();
   const expected = new Set<string>();
-  const running = Array.from({ length: workers }, () => fleet.launch());
+  const running = Array.from({ length: workers }, launch);
   await Promise.all(running.map((worker) => worker.started()));
   const stepSize = Math.ceil(events / kills);
   for (let from = 0; from < events; from += stepSize) {
@@ -110,7 +118,17 @@ async function loadAndKill({ engine, accountId, book, options }: Scene, random: 
     await fleet.close();
     await log.close();
   };
-  return { killedAtMs, expected, close };
+  return { startedAtMs, killedAtMs, expected, close };
+
+  function launch(): FleetWorker {
+    const worker = fleet.launch();
+    // one that does not start fails the test when it is to be killed, or at the end
+    void worker.started().then(
+      () => startedAtMs.set(worker.name, Date.now()),
+      () => {},
+    );
+    return worker;
+  }
 
   async function write(from: number, to: number): Promise<void> {
     const numbers = Array.from({ length: to - from }, (_, at) => from + at);
@@ -132,7 +150,7 @@ async function loadAndKill({ engine, accountId, book, options }: Scene, random: 
     await running[at]?.started();
     if (running[at] !== undefined) killedAtMs.set(running[at].name, Date.now());
     await running[at]?.kill();
-    running[at] = fleet.launch();
+    running[at] = launch();
   }
 }
 
@@ -191,14 +209,21 @@ interface Course {
 }
 
 function describeStorm(evidence: StormEvidence, { hangingPath, stormMs, wholeMs }: Course): string {
-  const waits = retakesOf(evidence)
-    .filter(({ path }) => path !== hangingPath)
-    .map(({ afterMs }) => afterMs)
-    .sort((a, b) => a - b);
-  const [median, last] = [waits[Math.floor(waits.length / 2)], waits.at(-1)];
+  const isCounted = ({ path }: { readonly path: string }) => path !== hangingPath;
+  const sent = retakesOf(evidence).filter(isCounted);
+  const orphans = orphansOf(evidence).filter(isCounted);
   return [
     `${evidence.expected.size} deliveries, ${evidence.requests.length} requests, ${evidence.killedAtMs.size} kills`,
-    `${waits.length} orphans sent again after ${median} ms (median) to ${last} ms`,
+    `${orphans.length} orphans claimed again after ${describeRange(orphans.map((each) => each.claimedAfterMs))}`,
+    `of which a worker lived for ${describeRange(orphans.map((each) => each.livedMs))}`,
+    `sent again after ${describeRange(sent.map((each) => each.afterMs))}`,
+    `ended after ${describeRange(orphans.map((each) => each.endedAfterMs))}`,
     `${Math.round(stormMs / 1_000)} s, ${Math.round(wholeMs / 1_000)} s with the one that hung`,
   ].join('; ');
+}
+
+function describeRange(times: readonly number[]): string {
+  const sorted = times.map(Math.round).sort((a, b) => a - b);
+  const late = sorted.filter((ms) => ms > 5_000).length;
+  return `${sorted[Math.floor(sorted.length / 2)]} ms (median) to ${sorted.at(-1)} ms, ${late} over 5 s`;
 }

@@ -97,6 +97,65 @@ describe('a replay', () => {
     expect(await call('cancel_run')).toBeLessThan(20 * 2_000);
   });
 
+  it('is resumed by what was cancelled with it, however much it has sent', async () => {
+    const { id: webhookId } = await hook();
+    await write('again and again');
+    const { id } = await begin({ webhookId, startAfter: at(0) });
+    // of the replay 20,000 that have arrived and 20 that were cancelled with it
+    await sql`
+      insert into fanfare.delivery_done (account_id, id, webhook_id, seq, position, event_id, status, error, generation, attempts, born_at, finished_at, run)
+      select ${scene.accountId}, fanfare.new_id('dlv', fanfare.now()), ${webhookId}, d.seq, d.position, d.event_id,
+             case when n <= 20 then 'CANCELLED' else 'SUCCEEDED' end, case when n <= 20 then 'tested' end, 1, 1, fanfare.now(), fanfare.now(), ${id}
+      from fanfare.delivery d cross join generate_series(1, 20020) n where d.webhook_id = ${webhookId}
+    `.execute(db());
+    const { database } = scene.engine.services;
+    const reopen = () =>
+      countReads(
+        database,
+        async (within) => {
+          const { rows } = await sql<{ count: number }>`
+            select fanfare.reopen_run(${scene.accountId}, ${id}, 'tested') as count`.execute(within.db);
+          expect(rows).toEqual([{ count: 20 }]);
+        },
+        'fanfare.delivery_done',
+      );
+    expect(await reopen()).toBeLessThan(20 * 20);
+    await sql`select fanfare.cancel_run(${scene.accountId}, ${id}, 'tested')`.execute(db());
+    // the control: by the run alone
+    await sql`drop index fanfare.delivery_done_cancelled`.execute(db());
+    try {
+      expect(await reopen()).toBeGreaterThan(20_000);
+    } finally {
+      await sql`create index delivery_done_cancelled on fanfare.delivery_done (run, id) where run is not null and status = 'CANCELLED'`.execute(
+        db(),
+      );
+    }
+  });
+
+  it('looks for what is missing by the event, however many deliveries its webhook has, and no further than it has room for', async () => {
+    const { id: webhookId } = await hook();
+    await write(...texts(200));
+    await sql`
+      insert into fanfare.delivery_done (account_id, id, webhook_id, seq, position, event_id, status, generation, attempts, born_at, finished_at)
+      select ${scene.accountId}, fanfare.new_id('dlv', fanfare.now()), ${webhookId}, d.seq, d.position, 'evt_' || n,
+             'SUCCEEDED', 1, 1, fanfare.now(), fanfare.now()
+      from (select * from fanfare.delivery d where d.webhook_id = ${webhookId} limit 1) d cross join generate_series(1, 20000) n
+    `.execute(db());
+    await sql`delete from fanfare.delivery`.execute(db());
+    const { id } = await begin({ webhookId, startAfter: at(0), missing: true });
+    const step = (table: string) =>
+      countReads(
+        scene.engine.services.database,
+        async (within) => {
+          expect(await stepReplay(within.db, { replayId: id })).toMatchObject({ looked: 16, born: 16 });
+        },
+        table,
+      );
+    expect(await step('fanfare.delivery_done')).toBe(0); // by the webhook 20,000 for each event
+    await sql`update fanfare.replay set room = 32 where id = ${id}`.execute(db());
+    expect(await step('fanfare.event')).toBeLessThan(3 * 16); // sorted, all that were read of the log: 184
+  });
+
   it('is stepped by several processes at once, each event once', async () => {
     const hooked = await hook();
     await write(...texts(200));

@@ -22,7 +22,12 @@ export interface SignedRequest {
   readonly round: number;
   /** Of the newest that was known when it came in. */
   readonly known: number;
+  /** Of the newest that was known {@link BITES_WITHIN_MS} before: what a process holds ahead is signed with the secrets of its claim. */
+  readonly settled: number;
 }
+
+/** From a rotation's answer until every request comes with its secret, as the docs say. */
+const BITES_WITHIN_MS = 1_000;
 
 export interface RotationRun {
   /** The first, and what each rotation answered. */
@@ -69,8 +74,14 @@ export async function rotateUnderLoad(engine: WebhookEngine, options: RotationOp
   }
 
   function signedOf(request: ReceivedRequest): SignedRequest {
-    const known = knownAt.filter((at) => at <= request.receivedAt.getTime()).length;
-    return { request, round: roundOf(request), known };
+    const receivedAtMs = request.receivedAt.getTime();
+    const newestAt = (atMs: number) => knownAt.filter((at) => at <= atMs).length;
+    return {
+      request,
+      round: roundOf(request),
+      known: newestAt(receivedAtMs),
+      settled: newestAt(receivedAtMs - BITES_WITHIN_MS),
+    };
   }
 
   /** Gives when its answer was there. */

@@ -42,6 +42,8 @@ export interface FleetWorker {
   signal(name: 'SIGSTOP' | 'SIGCONT'): void;
   /** What the system has given it, garbage included, in bytes. */
   rss(): number;
+  /** What it has used of the processor so far, in ms. */
+  cpuMs(): number;
   /** After a forced collection. */
   memory(): Promise<WorkerMemory>;
 }
@@ -116,6 +118,7 @@ function launchWorker(name: string, args: readonly string[]): FleetWorker {
     },
     signal: (signal) => void child.kill(signal),
     rss: () => readRss(child.pid ?? 0),
+    cpuMs: () => readCpuMs(child.pid ?? 0),
     async memory() {
       const measured = () => seen.filter((each) => each.name === 'worker.memory');
       const earlier = measured().length;
@@ -129,4 +132,12 @@ function launchWorker(name: string, args: readonly string[]): FleetWorker {
 function readRss(pid: number): number {
   const kilobytes = /^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1];
   return Number(kilobytes) * 1_024;
+}
+
+/** Its own time and the system's for it, of all threads; a tick is 10 ms on any Linux. */
+function readCpuMs(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    .replace(/^.*\) /s, '')
+    .split(' ');
+  return (Number(fields[11]) + Number(fields[12])) * 10;
 }

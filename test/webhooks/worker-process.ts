@@ -25,7 +25,7 @@ const guard = createCallbackGuard({
 });
 const sealer = createSealer({ key: new Uint8Array(32).fill(7) });
 const schema = domain.toSchema();
-const database = await connectPostgres({ url, maxConnections: 3 });
+const database = await connectPostgres({ url, maxConnections: 3, applicationName: version });
 const engine = await createEngineServices(database, domain);
 const sender = isNaive ? createNaiveSender({ deadlineMs }) : createSender({ guard, version, deadlineMs });
 const worker = createWebhookWorker({

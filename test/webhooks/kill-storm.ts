@@ -111,7 +111,8 @@ async function loadAndKill({ engine, accountId, book, options }: Scene, random: 
   const stepSize = Math.ceil(events / kills);
   for (let from = 0; from < events; from += stepSize) {
     await write(from, Math.min(from + stepSize, events));
-    await untilMore(book, Math.floor(random() * stepSize * options.fanout));
+    // of the first half, so that some are under way
+    await untilMore(book, Math.floor((random() * stepSize * options.fanout) / 2));
     await killOne(busyOne() ?? Math.floor(random() * workers));
   }
   const close = async () => {

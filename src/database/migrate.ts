@@ -31,7 +31,9 @@ async function migrateTrack(database: Database, track: string, folder: URL): Pro
   if (error === undefined) return;
   const failed = results?.find(({ status }) => status === 'Error')?.migrationName;
   const where = failed === undefined ? `the ${track} migrations` : `the ${track} migration ${failed}`;
-  if (/^corrupted migrations: previously executed/.test(error instanceof Error ? error.message : '')) {
+  if (
+    /^corrupted migrations: (previously|expected previously) executed/.test(error instanceof Error ? error.message : '')
+  ) {
     throw new StartupError(
       `this data was made by a newer program or another branch, whose ${track} migrations this one lacks: run that one, or use another DATA_DIR or database`,
       { cause: error },

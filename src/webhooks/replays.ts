@@ -89,7 +89,7 @@ export async function resumeReplay(tx: Tx, principal: Principal, id: string): Pr
   const status = await lockReplay(tx, id);
   if (status === 'DONE') throw new EngineError('CONFLICT', 'the replay is done; begin another');
   if (status === 'CANCELLED') {
-    await requireRoom(tx, webhookId);
+    await requireRoom(tx, webhookId, id);
     await writeStatus(tx, id, { status: 'RUNNING', reason: null });
     await sql`select fanfare.reopen_run(${tx.accountId}, ${id}, ${CANCELLED})`.execute(tx.db);
   }
@@ -127,8 +127,8 @@ async function lockAccount(tx: Tx): Promise<void> {
   await tx.db.selectFrom('fanfare.account').select('id').where('id', '=', tx.accountId).forNoKeyUpdate().execute();
 }
 
-/** The account must be locked. */
-async function requireRoom(tx: Tx, webhookId: string): Promise<void> {
+/** For one that begins, or for this one, which goes on. The account must be locked. */
+async function requireRoom(tx: Tx, webhookId: string, id?: string): Promise<void> {
   const { looking, unfinished } = await tx.db
     .selectFrom('fanfare.replay')
     .select([
@@ -139,6 +139,7 @@ async function requireRoom(tx: Tx, webhookId: string): Promise<void> {
     ])
     .where('account_id', '=', tx.accountId)
     .where('finished_at', 'is', null)
+    .where('id', '!=', id ?? '')
     .executeTakeFirstOrThrow();
   if (looking >= MAX_LOOKING)
     throw new EngineError(

@@ -23,20 +23,21 @@ export type Resolution =
  * @throws {StartupError} when a server is not an IP address with an optional port.
  */
 export function createResolver({ servers }: { readonly servers: readonly string[] }): NameServer {
+  // what is no address is told now, not at the first name
   openChannel(servers);
-  /** Of the questions that are asked in this turn, as the two of a name are. */
-  let channel: Resolver | undefined;
+  /** Of the names that are asked for in this turn: the two questions of a name share one. */
+  const channels = new Map<string, Resolver>();
 
-  function ofThisTurn(): Resolver {
-    if (channel !== undefined) return channel;
-    channel = openChannel(servers);
-    queueMicrotask(() => {
-      channel = undefined;
-    });
+  function channelOf(name: string): Resolver {
+    const known = channels.get(name);
+    if (known !== undefined) return known;
+    const channel = openChannel(servers);
+    channels.set(name, channel);
+    queueMicrotask(() => channels.delete(name));
     return channel;
   }
 
-  return { resolve4: (name) => ofThisTurn().resolve4(name), resolve6: (name) => ofThisTurn().resolve6(name) };
+  return { resolve4: (name) => channelOf(name).resolve4(name), resolve6: (name) => channelOf(name).resolve6(name) };
 }
 
 /**

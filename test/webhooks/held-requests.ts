@@ -68,8 +68,6 @@ export async function holdRequests(
     done,
     evidence: async () => ({
       requests: book.requests,
-      claims: [],
-      startedAtMs: new Map(),
       killedAtMs: new Map(),
       expected: new Set(book.requests.map(({ path, eventId }) => `${path} ${eventId}`)),
       done: await done(),

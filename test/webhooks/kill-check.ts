@@ -1,4 +1,3 @@
-import type { LoggedClaim } from './claim-log.ts';
 import type { BookedRequest } from './request-book.ts';
 
 /** What became of a delivery, by the database. */
@@ -13,10 +12,6 @@ export interface DoneDelivery {
 export interface StormEvidence {
   /** In the order of arrival. */
   readonly requests: readonly BookedRequest[];
-  /** In the order of their times. */
-  readonly claims: readonly LoggedClaim[];
-  /** When workers began to work, by name. */
-  readonly startedAtMs: ReadonlyMap<string, number>;
   /** When workers were killed, by name; others lived on. */
   readonly killedAtMs: ReadonlyMap<string, number>;
   /** Each event on each path that asked for it: `path event`. */

@@ -3,9 +3,9 @@ import { sql } from 'kysely';
 import { eventually } from '../support/eventually.ts';
 import { seeded } from '../support/kill-embedded.ts';
 import { openClaimLog } from './claim-log.ts';
-import { type DoneDelivery, retakesOf, type StormEvidence } from './kill-check.ts';
+import { type DoneDelivery, retakesOf } from './kill-check.ts';
 import { openNoteLog } from './note-log.ts';
-import { orphansOf } from './orphans.ts';
+import { type OrphanEvidence, orphansOf } from './orphans.ts';
 import { openRequestBook, type RequestBook } from './request-book.ts';
 import type { WebhookEngine } from './webhook-engine.ts';
 import { databaseUrlOf, type FleetWorker, openFleet, type WorkerSettings } from './worker-fleet.ts';
@@ -23,7 +23,7 @@ export interface StormOptions {
 }
 
 export interface Storm {
-  readonly evidence: StormEvidence;
+  readonly evidence: OrphanEvidence;
   /** In one line. */
   readonly figures: string;
 }
@@ -73,8 +73,13 @@ export async function runStorm(engine: WebhookEngine, options: StormOptions): Pr
   await untilDone(scene, webhookIds);
 
   const evidence = {
-    ...{ requests: book.requests, claims: await claimLog.read(), startedAtMs, killedAtMs, expected },
-    ...{ done: await readDone(scene), deadlineMs: options.settings.deadlineMs },
+    requests: book.requests,
+    claims: await claimLog.read(),
+    startedAtMs,
+    killedAtMs,
+    expected,
+    done: await readDone(scene),
+    deadlineMs: options.settings.deadlineMs,
   };
   return { evidence, figures: describeStorm(evidence, { hangingPath, stormMs, wholeMs: Date.now() - beganAtMs }) };
 }
@@ -209,7 +214,7 @@ interface Course {
   readonly wholeMs: number;
 }
 
-function describeStorm(evidence: StormEvidence, { hangingPath, stormMs, wholeMs }: Course): string {
+function describeStorm(evidence: OrphanEvidence, { hangingPath, stormMs, wholeMs }: Course): string {
   const isCounted = ({ path }: { readonly path: string }) => path !== hangingPath;
   const sent = retakesOf(evidence).filter(isCounted);
   const orphans = orphansOf(evidence).filter(isCounted);

@@ -1,9 +1,11 @@
 import { sql } from 'kysely';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { eventually } from '../support/eventually.ts';
+import { percentile } from './healthy-beat.ts';
 import { holdRequests } from './held-requests.ts';
 import { findFaults } from './kill-check.ts';
 import { runStorm } from './kill-storm.ts';
+import { orphansOf } from './orphans.ts';
 import { openWebhookEngine, type WebhookEngine } from './webhook-engine.ts';
 import { AS_SHIPPED } from './worker-fleet.ts';
 
@@ -23,6 +25,13 @@ it('leaves nothing out over 200 kills during 10,000 events, and sends again only
   expect(evidence.killedAtMs.size).toBe(200);
   expect(evidence.expected.size).toBe(10_000 * fanout);
   expect(findFaults(evidence)).toEqual([]);
+  // of the time in which a worker lived; the longest are printed
+  expect(
+    percentile(
+      orphansOf(evidence).map(({ livedMs }) => livedMs),
+      50,
+    ),
+  ).toBeLessThan(5_000);
 }, 3_600_000);
 
 it('sends all that a killed worker held again within 5 s', async () => {

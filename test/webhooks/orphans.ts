@@ -1,4 +1,13 @@
+import type { LoggedClaim } from './claim-log.ts';
 import type { StormEvidence } from './kill-check.ts';
+
+/** What is needed besides to tell how long each was waited for. */
+export interface OrphanEvidence extends StormEvidence {
+  /** In the order of their times. */
+  readonly claims: readonly LoggedClaim[];
+  /** When workers began to work, by name. */
+  readonly startedAtMs: ReadonlyMap<string, number>;
+}
 
 /**
  * A delivery that was in flight in a worker when it was killed. Claimed again by one that is killed in its turn, it is another one
@@ -16,15 +25,16 @@ export interface Orphan {
 }
 
 /** Those that were claimed again. */
-export function orphansOf(evidence: StormEvidence): Orphan[] {
+export function orphansOf(evidence: OrphanEvidence): Orphan[] {
   const { requests, claims, killedAtMs, done } = evidence;
-  const first = new Map(requests.toReversed().map((request) => [request.deliveryId, request]));
+  const first = new Map(requests.toReversed().map((request) => [`${request.deliveryId} ${request.sender}`, request]));
   const finished = new Map(done.map(({ id, finishedAtMs }) => [id, finishedAtMs]));
   const livedMs = livedMsIn(evidence);
   return [...Map.groupBy(claims, ({ deliveryId }) => deliveryId).values()].flatMap((chain) =>
     chain.slice(1).flatMap(({ deliveryId, atMs }, at) => {
-      const killed = killedAtMs.get(chain[at]?.sender ?? '');
-      const sent = first.get(deliveryId);
+      const holder = chain[at]?.sender ?? '';
+      const killed = killedAtMs.get(holder);
+      const sent = first.get(`${deliveryId} ${holder}`);
       if (killed === undefined || sent === undefined || killed > atMs || sent.atMs > killed) return [];
       const endedAfterMs = (finished.get(deliveryId) ?? Number.POSITIVE_INFINITY) - killed;
       const { path } = sent;
@@ -34,7 +44,7 @@ export function orphansOf(evidence: StormEvidence): Orphan[] {
 }
 
 /** Gives how much of a time at least one worker lived. */
-function livedMsIn({ startedAtMs, killedAtMs }: StormEvidence): (fromMs: number, toMs: number) => number {
+function livedMsIn({ startedAtMs, killedAtMs }: OrphanEvidence): (fromMs: number, toMs: number) => number {
   const lives = [...startedAtMs]
     .map(([name, from]) => ({ from, to: killedAtMs.get(name) ?? Number.POSITIVE_INFINITY }))
     .sort((a, b) => a.from - b.from);

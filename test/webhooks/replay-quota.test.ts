@@ -44,6 +44,16 @@ describe('the replays of an account that are not finished', () => {
     expect(await count()).toBe(MAX_UNFINISHED);
   });
 
+  it('are a hundred with one that goes on before its cancel is through', async () => {
+    const [hooked] = await hooks(1);
+    await fill(1);
+    const { id } = await begin({ webhookId: hooked?.id, startAfter: at(0) });
+    await change('Cancel', id);
+    expect(await count()).toBe(MAX_UNFINISHED);
+    await change('Resume', id);
+    expect(await count()).toBe(MAX_UNFINISHED);
+  });
+
   it('are never more, however many go on at once', async () => {
     const hooked = await hooks(8);
     const begun = await Promise.all(hooked.map(({ id }) => begin({ webhookId: id, startAfter: at(0) })));

@@ -37,6 +37,18 @@ describe('a name for which no server answers, where others are answered quickly,
     expect(forMs).toBeLessThan(8_000);
   });
 
+  it('is so too where it is asked for in one turn with them', async () => {
+    const dns = track(
+      await openDnsServer(({ name, type }) => (name === SILENT ? 'nothing' : type === 'A' ? ['127.0.0.1'] : [])),
+    );
+    const resolver = createResolver({ servers: [dns.address] });
+    const startedAtMs = performance.now();
+    const quick = [1, 2, 3, 4, 5].map((n) => `${n}.${ANSWERED}`);
+    const [silence] = await Promise.all([SILENT, ...quick].map((name) => resolveName(resolver, name)));
+    expect(silence).toEqual({ status: 'unreachable' });
+    expect(performance.now() - startedAtMs).toBeGreaterThan(3_700);
+  });
+
   it('would be given up sooner by what c-ares learns from the others (control)', async () => {
     const { forMs } = await timeSilence((dns) => {
       const learning = new Resolver({ timeout: 1_900, tries: 2, maxTimeout: 1_900 });
